@@ -1,0 +1,42 @@
+"""segutils: the small module that the course's notebooks call, one file per stage."""
+
+try:
+    # Pictures in
+    from segutils.images import DATA_DIR, load_image, resize, sample_images
+
+    # Models, and what they return
+    from segutils.models import MaskRCNN_Tabletop_Weights, load_model, maskrcnn_tabletop
+    from segutils.predictions import filter_model_output, get_boolean_mask, inspect_model_output
+
+    # Pictures out
+    from segutils.display import class_color, draw_instances, show
+
+    # The world of the bundled model
+    from segutils.tabletop import CATEGORIES, render_scene
+
+    # How good is it?
+    from segutils.evaluation import mean_average_precision
+except (ImportError, RuntimeError) as error:
+    raise ImportError(
+        f"segutils cannot be imported ({error}). In the course's folder, `python segutils/setup_check.py` says "
+        "what is missing, and `python3 run.py` sets everything up."
+    ) from error
+
+__all__ = [
+    "CATEGORIES",
+    "DATA_DIR",
+    "MaskRCNN_Tabletop_Weights",
+    "class_color",
+    "draw_instances",
+    "filter_model_output",
+    "get_boolean_mask",
+    "inspect_model_output",
+    "load_image",
+    "load_model",
+    "maskrcnn_tabletop",
+    "mean_average_precision",
+    "render_scene",
+    "resize",
+    "sample_images",
+    "show",
+]

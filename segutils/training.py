@@ -1,0 +1,267 @@
+"""The training loop, and the recipe of the bundled weights: `python -m segutils.training tabletop`.
+
+Drawing a scene takes about as long as a training step needs for it, so a few thousand scenes are drawn once, kept on
+disk, and varied while training: flipped, turned, cropped, scaled, recoloured, blurred. Scenes for training, for
+choosing between runs and for the final figures have separate ranges of seeds.
+"""
+
+import argparse
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset
+from torchvision.ops import masks_to_boxes
+from torchvision.transforms.v2 import functional as F
+from tqdm.auto import tqdm
+
+from segutils.models import maskrcnn_tabletop
+from segutils.tabletop import render_scene
+
+TRAINING_SEEDS = range(1_000_000, 2_000_000)
+VALIDATION_SEEDS = range(10_000, 10_200)  # for choosing between runs
+TEST_SEEDS = range(20_000, 20_500)  # for the final figures, looked at once
+SCENE_SIZE = (384, 512)  # training scenes are drawn at the size at which the network sees pictures
+CROP = 288
+
+
+class StoredScenes(Dataset):
+    """Drawn scenes on disk, each varied anew whenever it is read.
+
+    Item `i` is a pair of image, float32 [3, 288, 288] in 0..1, and torchvision's training target. Pictures are kept
+    as uint8; masks as one map of uint8 that says which thing each pixel shows, because no two masks share a pixel.
+    """
+
+    def __init__(self, folder: Path, count: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.seed = 0
+        self.images = _open_array(folder / "images.npy", (count, 3, *SCENE_SIZE))
+        self.owners = _open_array(folder / "owners.npy", (count, *SCENE_SIZE))
+        self.labels = _open_array(folder / "labels.npy", (count, 15))  # by owner; 0 where there is none
+        for i in tqdm(range(count), desc="drawing scenes", disable=None):
+            if self.labels[i, 0]:  # drawn before: the table itself is marked 255
+                continue
+            self.images[i], target = (value for value in render_scene(TRAINING_SEEDS[i], SCENE_SIZE))
+            order = torch.arange(1, len(target["labels"]) + 1, dtype=torch.uint8)[:, None, None]
+            self.owners[i] = (target["masks"] * order).sum(0)
+            self.labels[i, 1 : len(target["labels"]) + 1] = target["labels"]
+            self.labels[i, 0] = 255
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        rng = np.random.default_rng((self.seed, index))
+        if rng.random() < 0.2:  # four scenes at half their size, side by side: small things, many of them
+            parts = [index, *rng.integers(len(self), size=3)]
+            corners = [
+                self._cut(int(i), rng, CROP // 2, rng.integers(256, 384, endpoint=True)) for i in parts
+            ]
+            image = _tile([image for image, _, _ in corners])
+            # Owners of the four parts are kept apart by counting on from 15, 30 and 45.
+            owner = _tile([(o + 15 * k * (o > 0)) for k, (_, o, _) in enumerate(corners)])
+            labels = torch.cat([labels for _, _, labels in corners])
+        else:
+            side = int(rng.integers(220, 384, endpoint=True))
+            image, owner, labels = self._cut(index, rng, CROP, side)
+        return _recolour(image, rng), _target(owner, labels)
+
+    def _cut(
+        self, index: int, rng: np.random.Generator, size: int, side: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A square of `side` pixels out of a scene, scaled to `size`, flipped and turned."""
+        height, width = SCENE_SIZE
+        for _ in range(3):  # an empty piece of table teaches little: look elsewhere, but not for ever
+            top, left = rng.integers((height - side + 1, width - side + 1))
+            piece = np.s_[top : top + side, left : left + side]
+            if self.owners[index][piece].any():
+                break
+        image = torch.from_numpy(self.images[index][(slice(None), *piece)].copy())
+        owner = torch.from_numpy(self.owners[index][piece].astype(np.int64))
+        labels = torch.from_numpy(self.labels[index].astype(np.int64))
+        whole = torch.from_numpy(np.bincount(self.owners[index].ravel(), minlength=15))
+        left_over = owner.flatten().bincount(minlength=15)
+        owner[(left_over < 0.25 * whole)[owner]] = 0  # mostly cut away: nobody would label the rest
+        image = F.resize(image, [size, size], antialias=True)
+        owner = F.resize(owner[None], [size, size], F.InterpolationMode.NEAREST_EXACT)[0]
+        if rng.random() < 0.5:
+            image, owner = image.flip(-1), owner.flip(-1)
+        turns = int(rng.integers(4))
+        return image.rot90(turns, (-2, -1)), owner.rot90(turns, (-2, -1)), labels
+
+
+def _open_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    if path.exists():
+        array = np.lib.format.open_memmap(path, mode="r+")
+        if array.shape == shape:
+            return array
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+
+
+def _tile(four: list[Tensor]) -> Tensor:
+    return torch.cat([torch.cat(four[:2], -1), torch.cat(four[2:], -1)], -2)
+
+
+def _recolour(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Vary light, contrast, colour, sharpness and noise, as cameras do."""
+    image = image.float() / 255
+    if rng.random() < 0.3:
+        image = F.rgb_to_grayscale(image, num_output_channels=3)
+    if rng.random() < 0.3:  # softer, as a small photograph that was enlarged
+        side = int(CROP * rng.uniform(0.45, 0.9))
+        image = F.resize(F.resize(image, [side, side], antialias=True), [CROP, CROP])
+    image = image ** math.exp(rng.normal() * 0.25)
+    mean = image.mean()
+    image = (image - mean) * math.exp(rng.normal() * 0.25) + mean + rng.normal() * 0.06
+    image = image * torch.from_numpy(rng.normal(1, 0.06, (3, 1, 1)).astype(np.float32))
+    if rng.random() < 0.4:
+        image = image + torch.from_numpy(rng.standard_normal(image.shape, np.float32)) * (0.04 * rng.random())
+    return image.clamp(0, 1)
+
+
+def _target(owner: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    numbers, areas = owner.unique(return_counts=True)
+    numbers = numbers[(numbers > 0) & (areas >= 40)]
+    masks = owner == numbers[:, None, None]
+    boxes = masks_to_boxes(masks)
+    boxes[:, 2:] += 1  # the box ends after its last pixel
+    return {"boxes": boxes, "labels": labels[numbers], "masks": masks.to(torch.uint8)}
+
+
+def train(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    steps: int,
+    checkpoint: Path,
+    batch_size: int = 8,
+    peak_rate: float = 2e-3,
+    save_every: int = 250,
+    after_saving: Callable[[int, nn.Module], None] | None = None,
+) -> nn.Module:
+    """Train a torchvision detector and return the running average of its weights, in eval mode.
+
+    AdamW with a one-cycle rate, bfloat16 arithmetic, gradients clipped at a norm of 5. Every `save_every` steps all
+    that is needed to go on is written to `checkpoint`; a later call with the same file goes on from there.
+
+    Args:
+        model: a model that returns a dict of losses in train mode, on the device to train on.
+        dataset: items are pairs of image (float [3, H, W] in 0..1) and training target.
+        steps: number of optimiser steps in all, those of an earlier, interrupted call included.
+        checkpoint: file to write; its folder is made if need be.
+        batch_size: pictures a step.
+        peak_rate: highest learning rate.
+        save_every: steps between two checkpoints.
+        after_saving: called with the step and the averaged model after each checkpoint.
+
+    Raises:
+        FloatingPointError: the loss is not finite; the last checkpoint is left as it was.
+    """
+    device = next(model.parameters()).device
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998), use_buffers=True)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=peak_rate, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak_rate, steps + 1, pct_start=0.1)
+    step = 0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        step = saved["step"]
+        for name, part in _parts(model, average, optimiser, schedule).items():
+            part.load_state_dict(saved[name])
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    model.train()
+    bar = tqdm(total=steps, initial=step, desc="training", disable=None)
+    losses = []
+    for images, targets in _batches(dataset, batch_size, step):
+        if step >= steps:
+            break
+        images = [image.to(device) for image in images]
+        targets = [{name: value.to(device) for name, value in target.items()} for target in targets]
+        with torch.autocast(device.type, torch.bfloat16):
+            loss = sum(model(images, targets).values())
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss.item()} at step {step}: lower peak_rate ({peak_rate})"
+            )
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 5)
+        optimiser.step()
+        schedule.step()
+        average.update_parameters(model)
+        step += 1
+        losses.append(loss.item())
+        bar.update()
+        if step % save_every == 0 or step == steps:
+            bar.set_postfix(loss=f"{np.mean(losses):.3f}")
+            losses = []
+            parts = _parts(model, average, optimiser, schedule)
+            state = {"step": step} | {name: part.state_dict() for name, part in parts.items()}
+            unfinished = checkpoint.with_suffix(".part")
+            torch.save(state, unfinished)
+            unfinished.replace(checkpoint)
+            if after_saving:
+                after_saving(step, average.module)
+                model.train()
+    bar.close()
+    return average.module.eval()
+
+
+def _parts(*parts) -> dict:
+    return dict(zip(("model", "average", "optimiser", "schedule"), parts, strict=True))
+
+
+def _batches(dataset: Dataset, batch_size: int, step: int) -> Iterable:
+    """Shuffled batches without end; the dataset's `seed`, where it has one, changes with every pass."""
+    epoch = step * batch_size // len(dataset)
+    while True:
+        if hasattr(dataset, "seed"):
+            dataset.seed = epoch
+        shuffle = torch.Generator().manual_seed(epoch)
+        yield from DataLoader(
+            dataset,
+            batch_size,
+            shuffle=True,
+            drop_last=True,
+            num_workers=1,
+            prefetch_factor=4,
+            collate_fn=_collate,
+            generator=shuffle,
+        )
+        epoch += 1
+
+
+def _collate(items: list[tuple]) -> tuple:
+    return tuple(zip(*items, strict=True))
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write a model's state dict in half precision."""
+    state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m segutils.training", description=__doc__.splitlines()[0])
+    parser.add_argument("world", choices=["tabletop"])
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--scenes", type=int, default=6000, help="scenes to draw and keep on disk")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("training"), help="for scenes, checkpoints and weights"
+    )
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = maskrcnn_tabletop(_skip_resize=True).to(device, memory_format=torch.channels_last)
+    scenes = StoredScenes(args.folder / "scenes", args.scenes)
+    trained = train(model, scenes, steps=args.steps, checkpoint=args.folder / "checkpoint.pth")
+    save_weights(trained, args.folder / "maskrcnn_tabletop.pth")
+    print(f"weights in {args.folder / 'maskrcnn_tabletop.pth'}")
+
+
+if __name__ == "__main__":
+    main()

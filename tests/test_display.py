@@ -1,0 +1,511 @@
+"""Showing pictures and drawing instances on them."""
+
+import io
+import math
+import warnings
+
+import IPython.display
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from PIL import Image
+from skimage.color import deltaE_ciede2000, rgb2lab
+
+from segutils import display
+from segutils.display import CLASS_COLORS, class_color, draw_instances, show
+
+CATEGORIES = ("__background__", "banana", "book", "cell phone", "coin")
+
+
+# --- colours ------------------------------------------------------------------------------------------------
+
+# Machado, Oliveira and Fernandes (2009), severity 1, for linear RGB.
+VISION = {
+    "normal": np.eye(3),
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_class_colors_differ_for_colour_blind_readers(vision):
+    rgb = np.array(CLASS_COLORS) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = (linear @ np.array(VISION[vision]).T).clip(0, 1)
+    lab = rgb2lab(np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055))
+    difference = deltaE_ciede2000(lab[:, None], lab[None])
+    np.fill_diagonal(difference, math.inf)
+    assert difference.min() > 10  # from about 2 on, two colours side by side can be told apart
+
+
+def test_class_color_is_fixed_and_begins_again():
+    assert len(set(CLASS_COLORS)) == 12
+    assert [class_color(label) for label in range(1, 13)] == list(CLASS_COLORS)
+    assert class_color(13) == class_color(1) == class_color(torch.tensor(1))
+    assert (0, 0, 0) not in CLASS_COLORS
+
+
+def test_text_on_every_color_can_be_read():
+    def luminance(color):
+        return sum(
+            weight * (v / 255 / 12.92 if v / 255 <= 0.04045 else ((v / 255 + 0.055) / 1.055) ** 2.4)
+            for v, weight in zip(color, (0.2126, 0.7152, 0.0722), strict=True)
+        )
+
+    for color in CLASS_COLORS:
+        light, dark = sorted((luminance(color), luminance(display._ink(color))), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5  # what WCAG 2 asks of text
+
+
+# --- show ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What `show` had drawn when it called `plt.show`: (title, array, box in inches) of each picture."""
+    panels = []
+
+    def look():
+        figure = plt.gcf()
+        figure.canvas.draw()
+        size = figure.get_size_inches()
+        for axes in figure.axes:
+            assert not axes.axison
+            box = axes.get_position()
+            inches = (box.x0 * size[0], box.y0 * size[1], box.x1 * size[0], box.y1 * size[1])
+            panels.append((axes.get_title(), axes.images[0].get_array().data, inches))
+            words = axes.title.get_window_extent()
+            if axes.get_title():
+                assert words.y1 <= figure.bbox.y1 and words.y0 >= box.y1 * figure.bbox.height
+
+    monkeypatch.setattr(plt, "show", look)
+    yield panels
+    assert plt.get_fignums() == []
+
+
+GRADIENT = torch.arange(0, 240, 10, dtype=torch.uint8).reshape(1, 4, 6)
+RGB = torch.cat([GRADIENT, GRADIENT.flip(1), GRADIENT.flip(2)])
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        (RGB, RGB),
+        (RGB / 255, RGB),
+        ((RGB / 255).double().requires_grad_(), RGB),
+        (GRADIENT, GRADIENT[0]),
+        (GRADIENT[0], GRADIENT[0]),
+        (GRADIENT[0] > 100, (GRADIENT[0] > 100) * 255),
+        (RGB.permute(1, 2, 0).numpy(), RGB),
+        (GRADIENT.permute(1, 2, 0).numpy(), GRADIENT[0]),
+        (GRADIENT[0].numpy() / 255, GRADIENT[0]),
+        (Image.fromarray(RGB.permute(1, 2, 0).numpy()), RGB),
+        (Image.fromarray(np.array([[0, 65535]], np.uint16)), torch.tensor([[[0, 255]]] * 3)),
+    ],
+)
+def test_show_takes_pictures_of_many_kinds(shown, picture, expected):
+    assert show(picture) is None
+    ((_, array, _),) = shown
+    expected = expected.permute(1, 2, 0) if expected.ndim == 3 else expected
+    assert array.dtype == np.uint8
+    assert np.array_equal(array, expected.numpy())
+
+
+@pytest.mark.parametrize(
+    ("pictures", "count"),
+    [
+        ([RGB, RGB[:, :2], GRADIENT], 3),
+        ((RGB, RGB), 2),
+        (torch.stack([RGB] * 5), 5),
+        (torch.rand(4, 1, 8, 8), 4),  # soft masks
+        (torch.ones(3, 8, 8, dtype=torch.bool), 3),  # three boolean masks, not a colour picture
+        (np.zeros((2, 8, 8, 3), np.uint8), 2),
+        ([RGB, Image.new("RGB", (5, 5)), np.zeros((4, 4), bool)], 3),
+    ],
+)
+def test_show_takes_many(shown, pictures, count):
+    show(pictures, [f"picture {i}" for i in range(count)])
+    assert [title for title, _, _ in shown] == [f"picture {i}" for i in range(count)]
+
+
+def test_show_leaves_the_pictures_alone():
+    before = RGB.clone()
+    show([RGB, RGB / 255])
+    assert torch.equal(RGB, before)
+
+
+def boxes_of(shown):
+    return np.array([box for _, _, box in shown])
+
+
+def test_show_keeps_proportions_and_one_height_in_a_row(shown):
+    show([torch.zeros(3, 30, 40), torch.zeros(3, 60, 30)])
+    x0, y0, x1, y1 = boxes_of(shown).T
+    assert np.allclose((x1 - x0) / (y1 - y0), [40 / 30, 30 / 60])
+    assert np.allclose(y0, y0[0]) and np.allclose(y1, y1[0])
+    assert x0[1] > x1[0]
+
+
+@pytest.mark.parametrize(
+    ("count", "columns", "expected"),
+    [
+        (3, None, [3]),
+        (4, None, [2, 2]),
+        (7, None, [3, 3, 1]),
+        (10, None, [4, 4, 2]),
+        (5, 5, [5]),
+        (3, 1, [1, 1, 1]),
+        (2, 8, [2]),
+    ],
+)
+def test_show_makes_a_grid(shown, count, columns, expected):
+    show([torch.zeros(3, 30, 40)] * count, columns=columns)
+    boxes = boxes_of(shown)
+    tops = boxes[:, 3].round(6)
+    assert [int((tops == top).sum()) for top in sorted(set(tops), reverse=True)] == expected
+    assert np.allclose(boxes[:, 2] - boxes[:, 0], boxes[0, 2] - boxes[0, 0])  # the last row is no larger
+    assert boxes.min() > -1e-6 and boxes[:, 2].max() <= 9 + 1e-6
+
+
+def test_show_wraps_titles_and_takes_them_literally(shown):
+    show(
+        [RGB, RGB],
+        ["costs $5 or $6", "a very long title that does not fit over one picture of this width at all"],
+    )
+    assert shown[0][0] == "costs $5 or $6"
+    assert shown[1][0].count("\n") >= 1
+    show(RGB, "one title")
+    assert shown[2][0] == "one title"
+
+
+def test_show_many_times_keeps_no_figure_open():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(25):
+            show(GRADIENT)
+    assert plt.get_fignums() == []
+
+
+def test_show_leaves_other_figures_open():
+    figure = plt.figure()
+    show(GRADIENT)
+    assert plt.get_fignums() == [figure.number]
+    plt.close(figure)
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """Pretend to be in a notebook, and collect what appears under the cell."""
+    outputs = []
+    monkeypatch.setattr(matplotlib, "get_backend", lambda: "module://matplotlib_inline.backend_inline")
+    monkeypatch.setattr(IPython.display, "display", outputs.append)
+    monkeypatch.setattr(plt, "show", lambda: pytest.fail("would show every other open figure too"))
+    return outputs
+
+
+def test_show_in_a_notebook_is_a_small_jpeg_with_a_description(notebook):
+    photo = Image.fromarray(skimage.data.astronaut()).resize((640, 480))
+    show(photo, alt="an astronaut")
+    show([skimage.data.astronaut(), skimage.data.coffee(), skimage.data.coins()] * 2, list("abcdef"))
+    bundles = [output._repr_mimebundle_() for output in notebook]
+    assert [metadata for _, metadata in bundles] == [
+        {"image/jpeg": {"alt": "an astronaut"}},
+        {"image/jpeg": {"alt": "a; b; c; d; e; f"}},
+    ]
+    for output in notebook:
+        assert len(output.data) < 300_000
+    assert Image.open(io.BytesIO(notebook[0].data)).size == (640, 480)  # as many pixels as the picture has
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize(
+    ("pictures", "error", "message"),
+    [
+        ([], ValueError, "There is no picture to show: the list is empty"),
+        (torch.zeros(0, 3, 4, 4), ValueError, "There is no picture to show"),
+        (torch.rand(3, 4, 4) * 255, ValueError, r"go from .* to 2\d\d.*Divide it by 255"),
+        (torch.full((3, 4, 4), -2.0), ValueError, "go from -2 to -2. If it was normalised, undo that first"),
+        (torch.tensor([[0.5, math.nan], [math.inf, 0]]), ValueError, "2 values that are NaN or infinite"),
+        (torch.zeros(4, 5, 6), ValueError, r"must be \[3, H, W\] or \[H, W\], not \[4, 5, 6\]"),
+        (torch.zeros(5, 6, 3), ValueError, r"not \[5, 6, 3\]. It looks like \[H, W, 3\]: use image.permute"),
+        (
+            np.zeros((3, 5, 6)),
+            ValueError,
+            r"must be \[H, W, 3\].* It looks like \[3, H, W\]: use torch.from_numpy",
+        ),
+        (torch.zeros(3), ValueError, r"not \[3\]"),
+        (torch.zeros(3, 0, 4), ValueError, r"not \[3, 0, 4\]"),
+        ([RGB, torch.zeros(1, 3, 4, 4)], ValueError, r"not \[1, 3, 4, 4\]"),
+        (torch.zeros(3, 4, 4, dtype=torch.int64), TypeError, "uint8, float or bool values, not int64"),
+        ("cat.jpg", TypeError, r"not str. Read files with load_image\(path\)"),
+        (None, TypeError, "not NoneType"),
+        ({"boxes": torch.zeros(1, 4)}, TypeError, "not dict"),
+    ],
+)
+def test_show_refuses(pictures, error, message):
+    with pytest.raises(error, match=message):
+        show(pictures)
+    assert plt.get_fignums() == []
+
+
+def test_show_refuses_bad_options():
+    with pytest.raises(ValueError, match="There are 2 pictures but 1 titles"):
+        show([RGB, RGB], "one")
+    with pytest.raises(ValueError, match="There are 1 pictures but 2 titles"):
+        show(RGB, ["one", "two"])
+    for columns in (0, -1, 1.5, True, "2"):
+        with pytest.raises(ValueError, match="columns is a whole number of at least 1"):
+            show(RGB, columns=columns)
+    assert plt.get_fignums() == []
+
+
+# --- draw_instances -----------------------------------------------------------------------------------------
+
+
+def squares(*frames, size=(120, 160), scores=True, soft=False):
+    """A prediction whose masks fill their boxes; frames are x1, y1, x2, y2."""
+    masks = torch.zeros(len(frames), *size, dtype=torch.bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, frames, strict=True):
+        mask[y1:y2, x1:x2] = True
+    p = {
+        "boxes": torch.tensor(frames, dtype=torch.float32).reshape(-1, 4),
+        "labels": torch.arange(1, len(frames) + 1),
+        "scores": torch.linspace(0.9, 0.6, len(frames)),
+        "masks": masks[:, None] * 0.9 if soft else masks,
+    }
+    return p if scores else {k: v for k, v in p.items() if k != "scores"}
+
+
+GREY = torch.full((3, 120, 160), 100, dtype=torch.uint8)
+BARE = {"boxes": False, "labels": False}
+
+
+def pixel(image, x, y):
+    return tuple(image[:, y, x].tolist())
+
+
+def blend(color, under, alpha):
+    return tuple(round(u + alpha * (c - u)) for c, u in zip(color, under, strict=True))
+
+
+def close(a, b):
+    return max(abs(x - y) for x, y in zip(a, b, strict=True)) <= 1
+
+
+def test_draw_blends_masks_and_changes_nothing_given():
+    p = squares((10, 20, 60, 80))
+    before = {k: v.clone() for k, v in p.items()}
+    image = GREY.clone()
+    drawn = draw_instances(image, p, CATEGORIES, alpha=0.5, **BARE)
+    assert drawn.dtype == torch.uint8 and drawn.shape == GREY.shape and drawn.is_contiguous()
+    assert close(pixel(drawn, 30, 50), blend(CLASS_COLORS[0], (100, 100, 100), 0.5))
+    assert pixel(drawn, 100, 50) == (100, 100, 100)
+    assert torch.equal(image, GREY)
+    assert all(torch.equal(p[k], before[k]) for k in before)
+
+
+def test_draw_outlines_masks_in_full_color():
+    drawn = draw_instances(GREY, squares((10, 20, 60, 80)), alpha=0, **BARE)
+    assert pixel(drawn, 35, 50) == (100, 100, 100)
+    edge = drawn[:, 50, 6:14].permute(1, 0).tolist()
+    assert min(math.dist(color, CLASS_COLORS[0]) for color in edge) < 60  # the line itself
+    assert min(sum(color) for color in edge) < 300  # and its dark rim
+
+
+def test_draw_shows_both_instances_where_they_overlap():
+    large, small = (10, 10, 110, 110), (60, 60, 90, 90)
+    for frames in [(large, small), (small, large)]:  # whatever the order of the list
+        drawn = draw_instances(GREY, squares(*frames), alpha=0.5, **BARE)
+        colors = dict(zip(frames, CLASS_COLORS, strict=False))
+        below = blend(colors[large], (100, 100, 100), 0.5)
+        assert close(pixel(drawn, 30, 30), below)
+        assert close(pixel(drawn, 75, 75), blend(colors[small], below, 0.5))
+
+
+def test_draw_colors_by_class_or_by_instance():
+    p = squares((5, 5, 45, 100), (55, 5, 95, 100), (105, 5, 145, 100))
+    p["labels"] = torch.tensor([4, 4, 2])
+
+    def colors(**options):
+        drawn = draw_instances(GREY, p, alpha=1, **options, **BARE)
+        return [pixel(drawn, x, 50) for x in (25, 75, 125)]
+
+    assert colors() == [class_color(4), class_color(4), class_color(2)]
+    assert colors(color_by="instance") == list(CLASS_COLORS[:3])
+
+
+def test_draw_boxes_and_labels_can_be_left_out():
+    p = squares((30, 40, 90, 100))
+    p["masks"] &= False
+    nothing = draw_instances(GREY, p, CATEGORIES, **BARE)
+    assert torch.equal(nothing, GREY)
+    box = draw_instances(GREY, p, CATEGORIES, labels=False)
+    changed = (box != GREY).any(0)
+    assert (
+        changed[40, 30:90].all()
+        and changed[99, 30:90].all()
+        and changed[40:100, 30].all()
+        and changed[40:100, 89].all()
+    )
+    assert changed.sum() == 2 * 60 + 2 * 58
+    label = draw_instances(GREY, p, CATEGORIES, boxes=False)
+    ys, xs = torch.where((label != GREY).any(0))
+    assert ys.max() < 40 and ys.min() > 20 and xs.min() >= 30  # stands on the box
+
+
+def texts_drawn(monkeypatch, *args, **options):
+    """The labels that `draw_instances` draws, with their places."""
+    pills = []
+    monkeypatch.setattr(
+        display, "_draw_pill", lambda canvas, text, size, place, color: pills.append((text, place))
+    )
+    draw_instances(*args, **options)
+    return pills
+
+
+def test_draw_labels_say_name_and_score(monkeypatch):
+    p = squares((10, 20, 60, 80), (70, 20, 150, 80))
+    p["labels"] = torch.tensor([4, 500])
+    assert [t for t, _ in texts_drawn(monkeypatch, GREY, p, CATEGORIES)] == [
+        "coin 0.90",
+        "id 500 (unknown) 0.60",
+    ]
+    assert [t for t, _ in texts_drawn(monkeypatch, GREY, p)] == ["label 4 0.90", "label 500 0.60"]
+    del p["scores"]  # annotations have none
+    assert [t for t, _ in texts_drawn(monkeypatch, GREY, p, CATEGORIES)] == ["coin", "id 500 (unknown)"]
+    p["labels"] = torch.tensor([-1, 1])
+    assert [t for t, _ in texts_drawn(monkeypatch, GREY, p, CATEGORIES)] == ["id -1 (unknown)", "banana"]
+
+
+def test_draw_labels_keep_clear_of_each_other_and_inside(monkeypatch):
+    frames = [(0, 0, 80, 60), (4, 2, 84, 62), (100, 90, 160, 120), (98, 88, 158, 118), (0, 60, 70, 120)]
+    places = [place for _, place in texts_drawn(monkeypatch, GREY, squares(*frames), CATEGORIES)]
+    assert len(places) == len(frames)
+    for i, (x1, y1, x2, y2) in enumerate(places):
+        assert 0 <= x1 < x2 <= 160 and 0 <= y1 < y2 <= 120
+        for other in places[:i]:
+            assert display._overlap((x1, y1, x2, y2), other) == 0
+
+
+def test_draw_labels_do_not_bury_a_crowd_of_small_instances(monkeypatch):
+    frames = [(x, y, x + 8, y + 8) for y in range(0, 120, 10) for x in range(0, 160, 10)]
+    p = squares(*frames)
+    p["labels"][:] = 4
+    places = [place for _, place in texts_drawn(monkeypatch, GREY, p, CATEGORIES)]
+    covered = sum(display._overlap(place, frame) for place in places for frame in frames)
+    assert covered < 0.1 * sum(display._area(frame) for frame in frames)
+
+
+def test_draw_takes_soft_masks_grey_and_float_pictures():
+    p = squares((10, 20, 60, 80))
+    expected = draw_instances(GREY, p, CATEGORIES)
+    assert torch.equal(draw_instances(GREY, squares((10, 20, 60, 80), soft=True), CATEGORIES), expected)
+    assert torch.equal(draw_instances(GREY / 255, p, CATEGORIES), expected)
+    assert torch.equal(draw_instances(GREY[:1], p, CATEGORIES), expected)
+    target = p | {"masks": p["masks"].to(torch.uint8)}
+    assert torch.equal(draw_instances(GREY, target, CATEGORIES), expected)
+    without_boxes = {k: v for k, v in p.items() if k != "boxes"}
+    assert torch.equal(draw_instances(GREY, without_boxes, CATEGORIES), expected)
+
+
+def test_draw_boxes_alone():
+    p = {k: v for k, v in squares((10, 20, 60, 80)).items() if k != "masks"}
+    drawn = draw_instances(GREY, p, CATEGORIES)
+    assert pixel(drawn, 35, 60) == (100, 100, 100) and pixel(drawn, 10, 60) != (100, 100, 100)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_draw_nothing_gives_a_copy(soft):
+    empty = {
+        "boxes": torch.zeros(0, 4),
+        "labels": torch.zeros(0, dtype=torch.int64),
+        "scores": torch.zeros(0),
+        "masks": torch.zeros(0, 1, 120, 160) if soft else torch.zeros(0, 120, 160, dtype=torch.bool),
+    }
+    drawn = draw_instances(GREY, empty, CATEGORIES)
+    assert torch.equal(drawn, GREY) and drawn.data_ptr() != GREY.data_ptr()
+
+
+def test_draw_survives_the_edges():
+    whole = squares((0, 0, 160, 120))
+    assert draw_instances(GREY, whole, CATEGORIES).shape == GREY.shape
+    beyond = whole | {"boxes": torch.tensor([[-50.0, -50.0, 500.0, 500.0]])}
+    assert draw_instances(GREY, beyond, CATEGORIES).shape == GREY.shape
+    empty_mask = squares((5, 5, 5, 5))
+    assert torch.equal(draw_instances(GREY, empty_mask, CATEGORIES), GREY)
+    one = squares((0, 0, 1, 1), size=(1, 1))
+    assert draw_instances(torch.zeros(3, 1, 1), one, CATEGORIES).shape == (3, 1, 1)
+
+
+def test_draw_accepts_gradients():
+    p = squares((10, 20, 60, 80), soft=True)
+    for key in ("boxes", "scores", "masks"):
+        p[key].requires_grad_()
+    assert not draw_instances(GREY, p, CATEGORIES).requires_grad
+
+
+def without(p, key):
+    return {k: v for k, v in p.items() if k != key}
+
+
+GOOD = squares((10, 20, 60, 80))
+
+
+@pytest.mark.parametrize(
+    ("prediction", "options", "error", "message"),
+    [
+        ([GOOD], {}, TypeError, r"the prediction of one picture, but got the list of all. Use output\[0\]"),
+        (GOOD["masks"], {}, TypeError, "must be a dict"),
+        (without(GOOD, "labels"), {}, ValueError, "has no labels"),
+        (without(without(GOOD, "boxes"), "masks"), {}, ValueError, "neither masks nor boxes"),
+        ({"loss_mask": torch.tensor(0.3)}, {}, ValueError, r"Call model.eval\(\)"),
+        (GOOD | {"labels": torch.tensor([1, 2])}, {}, ValueError, "different lengths: boxes 1, labels 2"),
+        (
+            GOOD | {"scores": torch.tensor([math.nan])},
+            {},
+            ValueError,
+            r"scores that are NaN \(not a number\): 1 of 1",
+        ),
+        (
+            squares((1, 1, 5, 5), size=(28, 30)),
+            {},
+            ValueError,
+            "masks are 30 x 28 pixels .* picture is 160 x 120",
+        ),
+        (GOOD | {"masks": torch.zeros(1, 3, 120, 160)}, {}, ValueError, r"masks must be \[N, 1, H, W\]"),
+        (GOOD | {"boxes": torch.zeros(1, 5)}, {}, ValueError, r"boxes must be \[N, 4\], not \[1, 5\]"),
+        (GOOD | {"boxes": torch.full((1, 4), math.nan)}, {}, ValueError, "boxes hold NaN"),
+        (GOOD | {"boxes": torch.tensor([[60.0, 80.0, 20.0, 30.0]])}, {}, ValueError, "are they x, y, w, h"),
+        (GOOD, {"alpha": 5}, ValueError, "alpha must be a number from 0 to 1, not 5"),
+        (GOOD, {"color_by": "label"}, ValueError, 'color_by is "class" or "instance", not \'label\''),
+        (GOOD, {"categories": "coin"}, TypeError, "categories is the list of class names"),
+    ],
+)
+def test_draw_refuses(prediction, options, error, message):
+    image = GREY.clone()
+    with pytest.raises(error, match=message):
+        draw_instances(image, prediction, **options)
+    assert torch.equal(image, GREY)
+
+
+def test_draw_refuses_bad_pictures():
+    with pytest.raises(ValueError, match="Divide it by 255"):
+        draw_instances(GREY.float(), GOOD)
+    with pytest.raises(ValueError, match=r"must be \[3, H, W\]"):
+        draw_instances(torch.zeros(4, 120, 160), GOOD)

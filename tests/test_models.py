@@ -1,0 +1,162 @@
+"""load_model and the bundled Mask R-CNN: torchvision's conventions, whole files, clear errors."""
+
+import socket
+import urllib.error
+
+import pytest
+import torch
+import torchvision
+from torchvision.models import get_model, get_model_weights, get_weight
+from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights, maskrcnn_resnet50_fpn
+
+from segutils import models
+from segutils.images import DATA_DIR
+from segutils.models import MaskRCNN_Tabletop_Weights, file_hash, load_model, maskrcnn_tabletop, read_weights
+from segutils.tabletop import CATEGORIES, render_scene
+
+WEIGHTS = MaskRCNN_Tabletop_Weights.DEFAULT
+FILE = DATA_DIR / "weights" / WEIGHTS.url
+
+
+@pytest.fixture(scope="module")
+def tabletop():
+    return load_model("tabletop")
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """torch's cache, empty, and nothing that reaches a network."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(
+        torch.hub, "download_url_to_file", lambda *_, **__: pytest.fail("a download was tried")
+    )
+    return tmp_path / "hub" / "checkpoints"
+
+
+def test_load_model_gives_an_eval_model_and_its_weights(tabletop, hub):
+    model, weights = tabletop
+    assert not model.training
+    assert weights is WEIGHTS
+    assert weights.meta["categories"] == list(CATEGORIES)
+    assert next(model.parameters()).dtype == torch.float32
+
+
+def test_torchvision_s_own_calls_work(tabletop):
+    model = get_model("maskrcnn_tabletop", weights="DEFAULT").eval()
+    assert get_model_weights("maskrcnn_tabletop") is MaskRCNN_Tabletop_Weights
+    assert get_weight("MaskRCNN_Tabletop_Weights.TABLETOP_V1") is WEIGHTS
+    x = [WEIGHTS.transforms()(render_scene(5)[0])]
+    with torch.inference_mode():
+        ours, theirs = tabletop[0](x)[0], model(x)[0]
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_output_is_torchvision_s(tabletop):
+    image, _ = render_scene(9)
+    with torch.inference_mode():
+        output = tabletop[0]([WEIGHTS.transforms()(image)])
+    assert [*output[0]] == ["boxes", "labels", "scores", "masks"]
+    n = len(output[0]["scores"])
+    assert n > 0
+    assert output[0]["masks"].shape == (n, 1, *image.shape[1:])
+    assert output[0]["labels"].max() < len(CATEGORIES)
+
+
+def test_random_weights_come_without_a_download(hub):
+    one, two = maskrcnn_tabletop(weights=None), maskrcnn_tabletop(box_score_thresh=0.3)
+    assert two.roi_heads.score_thresh == 0.3
+    assert not torch.equal(*(m.roi_heads.box_predictor.cls_score.weight for m in (one, two)))
+
+
+def test_the_bundled_file_is_small_half_precision_and_named_by_its_hash():
+    assert FILE.stat().st_size <= 8e6
+    assert FILE.stem.rsplit("-", 1)[1] == file_hash(FILE)[:8]
+    saved = torch.load(FILE, weights_only=True)
+    assert {v.dtype for v in saved.values()} == {torch.float16, torch.int64}
+
+
+def test_the_environment_chooses_the_model(monkeypatch, hub):
+    monkeypatch.setenv("SEGUTILS_MODEL", "resnet")
+    with pytest.raises(ValueError, match="no model 'resnet': choose one of tabletop, coco, coco_v2"):
+        load_model()
+    assert load_model("tabletop")[1] is WEIGHTS
+    monkeypatch.setenv("SEGUTILS_MODEL", "")
+    assert load_model()[1] is WEIGHTS
+
+
+def test_the_device_can_be_named():
+    assert next(load_model(device="cpu")[0].parameters()).device.type == "cpu"
+    assert next(load_model(device="meta")[0].parameters()).device.type == "meta"
+
+
+def test_coco_weights_in_the_cache_are_used(hub, monkeypatch):
+    """With a stand-in of the true architecture; its hash cannot be the true one, so that check is moved aside."""
+    weights = MaskRCNN_ResNet50_FPN_Weights.DEFAULT
+    stand_in = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None)
+    hub.mkdir(parents=True)
+    file = hub / weights.url.rsplit("/", 1)[1]
+    torch.save(stand_in.state_dict(), file)
+    with pytest.raises(ValueError, match="is damaged: its SHA-256 begins with"):
+        load_model("coco")
+    assert file.exists()
+    monkeypatch.setattr(models, "file_hash", lambda path: path.stem.rsplit("-", 1)[1])
+    model, found = load_model("coco")
+    assert found is weights and not model.training
+    assert torch.equal(model.state_dict()["rpn.head.cls_logits.weight"], stand_in.rpn.head.cls_logits.weight)
+
+
+def test_a_missing_a_damaged_and_a_strange_file_are_told_apart(tmp_path):
+    with pytest.raises(FileNotFoundError, match="missing-12345678.pth are missing: restore the file"):
+        read_weights(tmp_path / "missing-12345678.pth")
+    for content in (b"", b"<html>not found</html>", FILE.read_bytes()[:-1]):
+        damaged = tmp_path / FILE.name
+        damaged.write_bytes(content)
+        with pytest.raises(ValueError, match="is damaged.*Delete the file"):
+            read_weights(damaged)
+        assert damaged.read_bytes() == content
+    unnamed = tmp_path / "weights.pth"
+    unnamed.write_bytes(FILE.read_bytes())
+    with pytest.raises(ValueError, match="not what its name says"):
+        read_weights(unnamed)
+
+
+def test_code_in_a_file_of_weights_is_not_run(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (pytest.fail, ("code ran",))
+
+    torch.save({"trap": Trap()}, tmp_path / "trap.pth")
+    file = (tmp_path / "trap.pth").rename(tmp_path / f"trap-{file_hash(tmp_path / 'trap.pth')[:8]}.pth")
+    with pytest.raises(Exception, match="[Ww]eights.only"):
+        read_weights(file)
+
+
+def test_a_failed_download_says_what_to_do_and_leaves_nothing(hub, monkeypatch):
+    waits = []
+
+    def fail(url, file, **_):
+        waits.append(socket.getdefaulttimeout())
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    before = socket.getdefaulttimeout()
+    with pytest.raises(ConnectionError) as caught:
+        load_model("coco")
+    message = str(caught.value)
+    assert "https://" in message and "no route to host" in message
+    assert str(hub / "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth") in message
+    assert "load_model('tabletop')" in message
+    assert waits == [30] and socket.getdefaulttimeout() == before
+    assert not list(hub.glob("*"))
+
+
+def test_a_read_only_cache_is_named(tmp_path, monkeypatch):
+    (tmp_path / "hub").write_text("a file where a folder should be")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(ConnectionError, match="could not download .* put it at"):
+        load_model("coco_v2")
+
+
+def test_builders_refuse_the_wrong_enum():
+    with pytest.raises(TypeError, match="expected MaskRCNN_Tabletop_Weights"):
+        maskrcnn_tabletop(weights=torchvision.models.ResNet18_Weights.DEFAULT)

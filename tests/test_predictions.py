@@ -1,0 +1,351 @@
+"""Looking at, filtering and binarising predictions, without changing them."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from segutils.predictions import (
+    boolean_masks,
+    filter_model_output,
+    get_boolean_mask,
+    inspect_model_output,
+    label_name,
+)
+
+CATEGORIES = ("__background__", "banana", "book", "cell phone", "coin", "N/A")
+
+
+def prediction(scores, labels=None, height=4, width=6) -> dict[str, torch.Tensor]:
+    """A prediction with soft masks, in the form torchvision gives it."""
+    count = len(scores)
+    return {
+        "boxes": torch.arange(count * 4.0).reshape(count, 4),
+        "labels": torch.tensor([4] * count if labels is None else labels, dtype=torch.int64),
+        "scores": torch.tensor(scores, dtype=torch.float32),
+        "masks": torch.linspace(0, 1, count * height * width).reshape(count, 1, height, width),
+    }
+
+
+def copy_of(output):
+    return [{k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in p.items()} for p in output]
+
+
+def assert_same(output, before):
+    assert len(output) == len(before)
+    for p, q in zip(output, before, strict=True):
+        assert list(p) == list(q)
+        for key in q:
+            if isinstance(q[key], torch.Tensor):
+                assert (
+                    torch.equal(torch.nan_to_num(p[key]), torch.nan_to_num(q[key]))
+                    and p[key].dtype == q[key].dtype
+                )
+            else:
+                assert p[key] is q[key]
+
+
+# --- inspect_model_output -----------------------------------------------------------------------------------
+
+
+def test_inspect_prints_what_was_found(capsys):
+    output = [
+        prediction([0.99, 0.9, 0.755, 0.62], [4, 4, 1, 4]),
+        prediction([]),
+        prediction([0.875], [3]),
+    ]
+    before = copy_of(output)
+    assert inspect_model_output(output, CATEGORIES) is None
+    assert capsys.readouterr().out == (
+        "3 pictures\n"
+        "picture 1: 4 instances: 3 x coin, 1 x banana; scores 0.99 to 0.62\n"
+        "picture 2: no instances\n"
+        "picture 3: 1 instance: 1 x cell phone; score 0.88\n"
+    )
+    assert_same(output, before)
+
+
+def test_inspect_works_without_names_and_order(capsys):
+    inspect_model_output([prediction([0.3, 0.9], [2, 7])])  # the article's call
+    assert (
+        capsys.readouterr().out
+        == "1 picture\npicture 1: 2 instances: 1 x label 2, 1 x label 7; scores 0.90 to 0.30\n"
+    )
+
+
+def test_inspect_names_unknown_classes(capsys):
+    inspect_model_output([prediction([0.9, 0.8, 0.7], [500, -1, 5])], CATEGORIES)
+    out = capsys.readouterr().out
+    assert "1 x id -1 (unknown), 1 x id 5 (unknown), 1 x id 500 (unknown)" in out
+    assert "coin" not in out
+
+
+def test_inspect_accepts_gradients_and_no_pictures(capsys):
+    p = prediction([0.9])
+    p["scores"].requires_grad_()
+    inspect_model_output([p], CATEGORIES)
+    inspect_model_output([], CATEGORIES)
+    assert capsys.readouterr().out.endswith("score 0.90\n0 pictures\n")
+
+
+def test_label_name():
+    assert label_name(4, CATEGORIES) == "coin"
+    assert label_name(0, CATEGORIES) == "__background__"
+    assert label_name(4) == "label 4"
+    with pytest.raises(TypeError, match="categories is the list of class names"):
+        label_name(1, "coin")
+    with pytest.raises(TypeError, match="categories is the list of class names"):
+        label_name(1, {1: "coin"})
+
+
+# --- filter_model_output ------------------------------------------------------------------------------------
+
+
+def test_filter_keeps_scores_at_and_above_the_threshold():
+    output = [prediction([0.95, 0.8, 0.79999, 0.1], [1, 2, 3, 4]), prediction([0.9])]
+    before = copy_of(output)
+    filtered = filter_model_output(output, 0.8)
+    assert_same(output, before)
+    assert filtered is not output and filtered[0] is not output[0]
+    assert filtered[0]["labels"].tolist() == [1, 2]
+    for key, value in filtered[0].items():
+        assert torch.equal(value, output[0][key][:2])
+    assert_same(filtered[1:], before[1:])
+
+
+def test_filter_does_not_rely_on_order():
+    filtered = filter_model_output([prediction([0.1, 0.9, 0.5], [1, 2, 3])], 0.5)
+    assert filtered[0]["labels"].tolist() == [2, 3]
+
+
+def test_filter_bounds_keep_all_or_only_the_certain():
+    output = [prediction([1.0, 0.5, 0.0])]
+    assert len(filter_model_output(output, 0)[0]["scores"]) == 3
+    assert len(filter_model_output(output, 1)[0]["scores"]) == 1
+
+
+def test_filter_result_shares_no_memory_with_the_output():
+    output = [prediction([0.9, 0.8])]
+    before = copy_of(output)
+    for value in filter_model_output(output, 0.5)[0].values():
+        value.zero_()
+    assert_same(output, before)
+
+
+def test_filter_again_with_a_lower_threshold_brings_nothing_back():
+    output = [prediction([0.9, 0.6])]
+    assert len(filter_model_output(filter_model_output(output, 0.8), 0.5)[0]["scores"]) == 1
+    assert len(filter_model_output(output, 0.5)[0]["scores"]) == 2
+
+
+def test_empty_results_keep_their_shape_and_can_be_used_again():
+    output = filter_model_output([prediction([0.7, 0.6]), prediction([])], 0.8)
+    for p in output:
+        assert p["masks"].shape == (0, 1, 4, 6) and p["boxes"].shape == (0, 4)
+    output = get_boolean_mask(filter_model_output(output, 0.1))
+    for p in output:
+        assert p["masks"].shape == (0, 4, 6) and p["masks"].dtype == torch.bool
+    assert filter_model_output([], 0.5) == []
+
+
+def test_filter_passes_on_what_belongs_to_the_picture():
+    size = torch.tensor([480, 640])  # as long as there are instances, and still no row per instance
+    output = [prediction([0.9, 0.1]) | {"image_id": 7, "size": size, "area": torch.tensor([3.0, 4.0])}]
+    filtered = filter_model_output(output, 0.5)[0]
+    assert filtered["image_id"] == 7 and filtered["size"] is size
+    assert filtered["area"].tolist() == [3.0]
+
+
+class Masks:
+    """Masks of another kind: a length, rows picked like a tensor's, and a comparison that gives booleans."""
+
+    def __init__(self, soft):
+        self.soft = soft
+
+    def __len__(self):
+        return len(self.soft)
+
+    def __getitem__(self, rows):
+        return Masks(self.soft[rows])
+
+    def __gt__(self, threshold):
+        return self.soft > threshold
+
+
+def test_masks_may_be_another_object():
+    p = prediction([0.9, 0.8, 0.1])
+    output = [p | {"masks": Masks(p["masks"])}]
+    filtered = filter_model_output(output, 0.5)
+    assert isinstance(filtered[0]["masks"], Masks) and len(filtered[0]["masks"]) == 2
+    assert torch.equal(get_boolean_mask(filtered)[0]["masks"], p["masks"][:2, 0] > 0.5)
+
+
+BAD_THRESHOLDS = [
+    (80, ValueError, r"must be a number from 0 to 1, not 80\. Write 0\.8, not 80\."),
+    (1.5, ValueError, "must be a number from 0 to 1, not 1.5"),
+    (-1, ValueError, "not -1"),
+    (math.nan, ValueError, "not nan"),
+    (math.inf, ValueError, "not inf"),
+    ("0.8", TypeError, r"not '0\.8' \(str\)"),
+    (None, TypeError, r"not None \(NoneType\)"),
+    (True, TypeError, r"not True \(bool\)"),
+    (torch.tensor(0.5), TypeError, "Tensor"),
+]
+
+
+@pytest.mark.parametrize(("threshold", "error", "message"), BAD_THRESHOLDS)
+def test_thresholds_are_checked(threshold, error, message):
+    output = [prediction([0.9, 0.1])]
+    before = copy_of(output)
+    with pytest.raises(error, match=f"score_threshold .*{message}"):
+        filter_model_output(output, threshold)
+    with pytest.raises(error, match=f"mask_threshold .*{message}"):
+        get_boolean_mask(output, threshold)
+    assert_same(output, before)
+
+
+def test_numpy_numbers_are_thresholds():
+    assert len(filter_model_output([prediction([0.9, 0.1])], np.float32(0.5))[0]["scores"]) == 1
+
+
+EACH = pytest.mark.parametrize(
+    "function",
+    [inspect_model_output, lambda output: filter_model_output(output, 0.5), get_boolean_mask],
+    ids=["inspect", "filter", "boolean"],
+)
+
+
+@EACH
+def test_one_dict_is_not_an_output(function):
+    with pytest.raises(TypeError, match=r"Put the dict in a list: \[output\]"):
+        function(prediction([0.9]))
+
+
+@EACH
+@pytest.mark.parametrize("output", [None, torch.zeros(2), "output"])
+def test_other_types_are_no_output(function, output):
+    with pytest.raises(TypeError, match="must be a list with one dict per picture, not"):
+        function(output)
+
+
+@EACH
+def test_items_must_be_dicts(function):
+    with pytest.raises(TypeError, match="Picture 2 of the output must be a dict .* not Tensor"):
+        function([prediction([0.9]), torch.zeros(3)])
+
+
+@EACH
+def test_losses_of_a_model_in_training_mode(function):
+    losses = {"loss_classifier": torch.tensor(0.7), "loss_mask": torch.tensor(0.6)}
+    for output in (losses, [losses]):
+        with pytest.raises(ValueError, match=r"training mode\. Call model\.eval\(\)"):
+            function(output)
+
+
+@EACH
+def test_nan_scores_are_counted(function):
+    output = [prediction([0.9]), prediction([0.9, math.nan, math.nan])]
+    before = copy_of(output)
+    with pytest.raises(
+        ValueError, match=r"Picture 2 of the output has scores that are NaN \(not a number\): 2 of 3"
+    ):
+        function(output)
+    assert_same(output, before)
+
+
+@EACH
+def test_lengths_must_agree(function):
+    output = [prediction([0.9, 0.8, 0.7])]
+    output[0]["scores"] = output[0]["scores"][:2]
+    with pytest.raises(ValueError, match="different lengths: boxes 3, labels 3, scores 2, masks 3"):
+        function(output)
+    assert len(output[0]["masks"]) == 3
+
+
+@EACH
+@pytest.mark.parametrize(
+    "labels", [[1, 2], np.array([1, 2]), torch.tensor(1)], ids=["list", "numpy", "scalar"]
+)
+def test_rows_must_be_tensors(function, labels):
+    with pytest.raises(TypeError, match="labels must be a tensor with one row per instance, not"):
+        function([prediction([0.9, 0.8]) | {"labels": labels}])
+
+
+@EACH
+@pytest.mark.parametrize("masks", [[torch.zeros(4, 6)] * 2, np.zeros((2, 4, 6)), None])
+def test_masks_must_be_tensors_or_alike(function, masks):
+    with pytest.raises(TypeError, match="masks must be a tensor with one row per instance, not"):
+        function([prediction([0.9, 0.8]) | {"masks": masks}])
+
+
+def test_missing_keys_are_named():
+    with pytest.raises(ValueError, match="Picture 1 of the output has no scores. Its keys are: labels"):
+        filter_model_output([{"labels": torch.tensor([1])}], 0.5)
+    with pytest.raises(ValueError, match="has no labels and no scores. Its keys are: boxes"):
+        inspect_model_output([{"boxes": torch.zeros(1, 4)}])
+    with pytest.raises(ValueError, match="has no masks. Its keys are: boxes"):
+        get_boolean_mask([{"boxes": torch.zeros(1, 4)}])
+
+
+# --- get_boolean_mask ---------------------------------------------------------------------------------------
+
+
+def test_boolean_mask_is_strictly_above_the_threshold():
+    soft = torch.tensor([[[[0.0, 0.25, 0.5], [0.51, 0.75, 1.0]]]])
+    output = [prediction([0.9]) | {"masks": soft, "image_id": 3}]
+    before = copy_of(output)
+    boolean = get_boolean_mask(output)
+    assert_same(output, before)
+    assert boolean[0]["masks"].tolist() == [[[False, False, False], [True, True, True]]]
+    assert boolean[0]["masks"].dtype == torch.bool
+    assert get_boolean_mask(output, 0.25)[0]["masks"].sum() == 4
+    assert get_boolean_mask(output, 1)[0]["masks"].sum() == 0
+    assert [boolean[0][key] is output[0][key] for key in ("boxes", "labels", "scores", "image_id")] == [
+        True
+    ] * 4
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 5), (5, 1), (1, 1)])
+def test_boolean_mask_keeps_sides_of_one_pixel(height, width):
+    output = [prediction([0.9, 0.8], height=height, width=width)]
+    once = get_boolean_mask(output)
+    twice = get_boolean_mask(once)
+    assert once[0]["masks"].shape == twice[0]["masks"].shape == (2, height, width)
+
+
+def test_boolean_mask_takes_other_kinds_of_masks():
+    soft = prediction([0.9, 0.8])["masks"]
+    expected = soft[:, 0] > 0.5
+    assert torch.equal(boolean_masks(soft[:, 0]), expected)
+    assert torch.equal(boolean_masks(expected, 0.9), expected)  # boolean already: the threshold has no say
+    assert torch.equal(boolean_masks(expected[:, None]), expected)
+    assert torch.equal(boolean_masks(expected.to(torch.uint8)), expected)
+    assert torch.equal(boolean_masks(soft.half()), soft.half()[:, 0] > 0.5)
+
+
+def test_boolean_mask_works_on_annotations_and_gradients():
+    target = {"labels": torch.tensor([1]), "masks": torch.ones(1, 3, 3, dtype=torch.uint8)}  # no scores
+    assert get_boolean_mask([target])[0]["masks"].all()
+    p = prediction([0.9])
+    p["masks"].requires_grad_()
+    assert get_boolean_mask([p])[0]["masks"].numpy().shape == (1, 4, 6)
+    assert p["masks"].requires_grad
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        (torch.full((1, 1, 2, 2), 7.0), "these go from 7 to 7. If they are logits"),
+        (torch.full((1, 2, 2), -0.5), "these go from -0.5 to -0.5"),
+        (torch.full((1, 1, 2, 2), math.nan), "these go from nan to nan"),
+        (torch.zeros(1, 3, 2, 2), r"must be \[N, 1, H, W\] or \[N, H, W\], not \[1, 3, 2, 2\]"),
+        (torch.zeros(1, 2), r"not \[1, 2\]"),
+    ],
+)
+def test_boolean_mask_refuses_what_is_no_soft_mask(masks, message):
+    output = [prediction([0.9]) | {"masks": masks}]
+    before = copy_of(output)
+    with pytest.raises(ValueError, match=message):
+        get_boolean_mask(output)
+    assert_same(output, before)

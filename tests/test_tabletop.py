@@ -1,0 +1,110 @@
+"""The drawn world: exact ground truth, the same for a seed, sane on strange input."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from torchvision.ops import masks_to_boxes
+
+from segutils.tabletop import CATEGORIES, MIN_VISIBLE, THINGS, render_scene
+
+SEEDS = range(12)
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return [render_scene(seed) for seed in SEEDS]
+
+
+def test_categories_are_torchvision_s_kind():
+    assert CATEGORIES[0] == "__background__"
+    assert len(CATEGORIES) >= 11
+    assert set(THINGS) == set(CATEGORIES[1:])
+    assert {"coin", "cup", "cell phone", "book", "donut", "banana", "mouse", "scissors"} < set(CATEGORIES)
+
+
+def test_a_scene_is_a_picture_and_torchvision_s_target(scenes):
+    for image, target in scenes:
+        assert image.dtype == torch.uint8 and image.shape == (3, 480, 640)
+        n = len(target["labels"])
+        assert target["boxes"].dtype == torch.float32 and target["boxes"].shape == (n, 4)
+        assert target["labels"].dtype == torch.int64
+        assert target["masks"].dtype == torch.uint8 and target["masks"].shape == (n, 480, 640)
+        assert set(target["masks"].unique().tolist()) <= {0, 1}
+        assert n <= 14
+        assert all(1 <= label < len(CATEGORIES) for label in target["labels"].tolist())
+
+
+def test_boxes_fit_their_masks_and_no_pixel_has_two_owners(scenes):
+    for _, target in scenes:
+        if len(target["labels"]):
+            tight = masks_to_boxes(target["masks"].bool())
+            tight[:, 2:] += 1  # torchvision names the last pixel, a box ends behind it
+            assert torch.equal(target["boxes"], tight)
+        assert int(target["masks"].sum(0).max()) <= 1
+        assert (target["masks"].sum((1, 2)) >= 40).all()
+
+
+def test_the_same_seed_gives_the_same_scene_and_another_another(scenes):
+    for seed, (image, target) in zip(SEEDS, scenes, strict=True):
+        again, target_again = render_scene(seed)
+        assert torch.equal(image, again)
+        assert all(torch.equal(target[name], target_again[name]) for name in target)
+    digests = {hashlib.sha256(image.numpy().tobytes()).hexdigest() for image, _ in scenes}
+    assert len(digests) == len(scenes)
+
+
+def test_global_random_state_is_neither_used_nor_changed():
+    np.random.seed(1)
+    torch.manual_seed(1)
+    before = np.random.get_state()[1].copy(), torch.random.get_rng_state()
+    first = render_scene(3)[0]
+    assert (np.random.get_state()[1] == before[0]).all()
+    assert torch.equal(torch.random.get_rng_state(), before[1])
+    np.random.seed(2)
+    assert torch.equal(render_scene(3)[0], first)
+
+
+def test_the_world_is_varied():
+    labels, counts, sides, empty, grey = set(), [], [], 0, 0
+    for seed in range(150):
+        image, target = render_scene(seed, (240, 320))
+        labels |= set(target["labels"].tolist())
+        counts.append(len(target["labels"]))
+        empty += counts[-1] == 0
+        grey += bool((image[0] == image[1]).all() and (image[0] == image[2]).all())
+        if counts[-1]:
+            sides.append((target["boxes"][:, 2:] - target["boxes"][:, :2]).max(1).values * 2)
+    sides = torch.cat(sides)
+    assert labels == set(range(1, len(CATEGORIES)))
+    assert max(counts) >= 13 and empty >= 1
+    assert 20 <= grey <= 80
+    assert sides.min() < 40 and sides.max() > 250  # in pixels of a picture 480 high
+
+
+def test_things_that_are_mostly_hidden_are_left_out():
+    """Draw scenes and hide nothing: no visible mask may be a sliver of a whole thing of its kind."""
+    assert MIN_VISIBLE >= 0.25
+    for seed in range(40):
+        _, target = render_scene(seed)
+        area = target["masks"].sum((1, 2)).float()
+        box = target["boxes"]
+        box_area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
+        assert (area / box_area > 0.03).all()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 200), (333, 257), (720, 960)])
+def test_other_sizes(size):
+    for seed in range(4):
+        image, target = render_scene(seed, size)
+        assert image.shape == (3, *size)
+        assert target["masks"].shape[1:] == size
+        assert (target["boxes"] >= 0).all()
+
+
+def test_a_negative_seed_and_a_tiny_size_are_refused():
+    with pytest.raises(ValueError, match="seed must be 0 or more, got -1"):
+        render_scene(-1)
+    with pytest.raises(ValueError, match="at least 64 x 64 pixels, got 480 x 10"):
+        render_scene(0, (480, 10))
