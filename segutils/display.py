@@ -217,10 +217,10 @@ def draw_instances(
     image: [3, H, W], uint8 or float 0 to 1 (every picture that `show` takes will do).
     prediction: one dict with `labels`, and `boxes` or `masks` or both; masks are boolean [N, H, W] or soft
         [N, 1, H, W], which are cut at 0.5. Without `scores`, as in annotations, a label is the name alone.
-    categories: the names of the classes, `weights.meta["categories"]`. alpha: how strongly masks cover the
-    picture, from 0 (not at all) to 1 (opaque). color_by: "class" (each class has its colour, see
-    `class_color`) or "instance" (each instance its own; after
-        twelve they begin again).
+    categories: the names of the classes, `weights.meta["categories"]`.
+    alpha: how strongly masks cover the picture, from 0 (not at all) to 1 (opaque).
+    color_by: "class" (each class has its colour, see `class_color`) or "instance" (each instance its own;
+        after twelve they begin again).
     boxes, labels: whether to draw them.
 
     Small instances are painted over large ones, and colours mix where masks overlap, so both stay visible.

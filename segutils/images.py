@@ -140,8 +140,9 @@ def resize(image: Tensor, longest_side: int) -> Tensor:
 def sample_images() -> dict[str, Path]:
     """Name the pictures that need no network: name -> file, sorted by name.
 
-    "scene_01" and so on are the drawn tabletop scenes in `DATA_DIR / "scenes"`. The photographs come with
-    scikit-image ("astronaut", "chelsea", "coffee", "coins", "hubble", "ihc") and matplotlib ("grace_hopper").
+    The drawn tabletop scenes lie in `DATA_DIR / "scenes"` ("desk", "empty", "half_hidden" and others). The
+    photographs come with scikit-image ("astronaut", "chelsea", "coffee", "coins", "hubble", "ihc") and
+    matplotlib ("grace_hopper").
 
     Raises `FileNotFoundError` when the data folder or a library's photograph is missing.
     """
@@ -150,7 +151,7 @@ def sample_images() -> dict[str, Path]:
             f"The data folder '{DATA_DIR}' is missing. It belongs beside the folder 'segutils': clone the "
             "whole repository again, or install the package again."
         )
-    samples = {file.stem: file for file in (DATA_DIR / "scenes").glob("scene_*.png")}
+    samples = {file.stem: file for file in (DATA_DIR / "scenes").glob("*.png")}
     skimage_data = Path(skimage.__file__).parent / "data"
     photographs = {name: skimage_data / file for name, file in _SKIMAGE_SAMPLES.items()}
     photographs["grace_hopper"] = Path(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))

@@ -56,11 +56,11 @@ def first_look(path: str | Path = "output/first_look.png") -> Path:
     from torchvision.transforms.functional import to_pil_image
 
     from segutils.display import draw_instances
-    from segutils.images import load_image, sample_images
+    from segutils.images import load_image, resize, sample_images
     from segutils.models import load_model
     from segutils.predictions import filter_model_output, get_boolean_mask
 
-    image = load_image(sample_images()["coins"])
+    image = resize(load_image(sample_images()["coins"]), 768)  # twice its size, so that labels have room
     model, weights = load_model()
     device = next(model.parameters()).device
     with torch.inference_mode():
@@ -72,7 +72,7 @@ def first_look(path: str | Path = "output/first_look.png") -> Path:
     found = ", ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in counts.most_common())
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    to_pil_image(draw_instances(image, prediction, categories)).save(path)
+    to_pil_image(draw_instances(image, prediction, categories, color_by="instance", boxes=False)).save(path)
     print(f"{found or 'nothing'} in the photograph 'coins' (score >= 0.5); picture in {path.as_posix()}")
     return path
 

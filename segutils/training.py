@@ -19,7 +19,7 @@ from torchvision.ops import masks_to_boxes
 from torchvision.transforms.v2 import functional as F
 from tqdm.auto import tqdm
 
-from segutils.models import maskrcnn_tabletop
+from segutils.models import file_hash, maskrcnn_tabletop
 from segutils.tabletop import render_scene
 
 TRAINING_SEEDS = range(1_000_000, 2_000_000)
@@ -238,11 +238,16 @@ def _collate(items: list[tuple]) -> tuple:
     return tuple(zip(*items, strict=True))
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write a model's state dict in half precision."""
+def save_weights(model: nn.Module, folder: Path, name: str) -> Path:
+    """Write a model's state dict in half precision to `folder/NAME-HASH.pth` and return the path.
+
+    HASH is the first 8 digits of the file's SHA-256: torchvision's way, by which `read_weights` checks a file.
+    """
     state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(state, path)
+    folder.mkdir(parents=True, exist_ok=True)
+    unnamed = folder / f"{name}.part"
+    torch.save(state, unnamed)
+    return unnamed.replace(folder / f"{name}-{file_hash(unnamed)[:8]}.pth")
 
 
 def main() -> None:
@@ -259,8 +264,7 @@ def main() -> None:
     model = maskrcnn_tabletop(_skip_resize=True).to(device, memory_format=torch.channels_last)
     scenes = StoredScenes(args.folder / "scenes", args.scenes)
     trained = train(model, scenes, steps=args.steps, checkpoint=args.folder / "checkpoint.pth")
-    save_weights(trained, args.folder / "maskrcnn_tabletop.pth")
-    print(f"weights in {args.folder / 'maskrcnn_tabletop.pth'}")
+    print(f"weights in {save_weights(trained, args.folder, 'maskrcnn_tabletop')}")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,8 @@
 
 import numpy as np
 import torch
-from scipy.ndimage import binary_fill_holes
 from skimage.filters import sobel
-from skimage.measure import label
-from skimage.morphology import remove_small_objects
+from skimage.measure import label, regionprops
 from skimage.segmentation import watershed
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
@@ -23,9 +21,13 @@ def classical_masks() -> Tensor:
     grey = (photograph()[0] * 255).round().numpy().astype(np.uint8)
     markers = np.zeros(grey.shape, np.int32)
     markers[grey < 30], markers[grey > 150] = 1, 2
-    regions = binary_fill_holes(watershed(sobel(grey), markers) == 2)
-    numbered = torch.from_numpy(label(remove_small_objects(regions, max_size=100)))
-    return numbered == torch.arange(1, int(numbered.max()) + 1)[:, None, None]
+    patches = regionprops(label(watershed(sobel(grey), markers) == 2))
+    masks = []
+    for patch in (patch for patch in patches if patch.area > 100):
+        top, left, bottom, right = patch.bbox
+        masks.append(torch.zeros(grey.shape, dtype=torch.bool))
+        masks[-1][top:bottom, left:right] = torch.from_numpy(patch.image_filled)
+    return torch.stack(masks)
 
 
 def changed(image: Tensor) -> dict[str, tuple[Tensor, Tensor]]:

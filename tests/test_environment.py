@@ -165,13 +165,14 @@ def test_an_installed_wheel_finds_its_data_and_weights(tmp_path):
     listed = {f"segutils/data/{name}" for name in setup_check.listed_files(ROOT / "data")}
     assert listed and listed <= set(names)
     code = (
-        "import segutils.images as i; print(i.DATA_DIR, len([n for n in i.sample_images() if 'scene' in n]))"
+        "import segutils as s; s.load_model('tabletop'); "
+        "print(s.DATA_DIR, sum(p.parent.name == 'scenes' for p in s.sample_images().values()))"
     )
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); {code}"]
     printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split()
     assert printed == [
         str(tmp_path / "site" / "segutils" / "data"),
-        str(len(list(ROOT.glob("data/scenes/scene_*.png")))),
+        str(len(list(ROOT.glob("data/scenes/*.png")))),
     ]
 
 

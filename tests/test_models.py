@@ -6,7 +6,7 @@ import urllib.error
 import pytest
 import torch
 import torchvision
-from torchvision.models import get_model, get_model_weights, get_weight
+from torchvision.models import get_model, get_model_weights
 from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights, maskrcnn_resnet50_fpn
 
 from segutils import models
@@ -44,7 +44,6 @@ def test_load_model_gives_an_eval_model_and_its_weights(tabletop, hub):
 def test_torchvision_s_own_calls_work(tabletop):
     model = get_model("maskrcnn_tabletop", weights="DEFAULT").eval()
     assert get_model_weights("maskrcnn_tabletop") is MaskRCNN_Tabletop_Weights
-    assert get_weight("MaskRCNN_Tabletop_Weights.TABLETOP_V1") is WEIGHTS
     x = [WEIGHTS.transforms()(render_scene(5)[0])]
     with torch.inference_mode():
         ours, theirs = tabletop[0](x)[0], model(x)[0]

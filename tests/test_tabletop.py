@@ -7,7 +7,8 @@ import pytest
 import torch
 from torchvision.ops import masks_to_boxes
 
-from segutils.tabletop import CATEGORIES, MIN_VISIBLE, THINGS, render_scene
+from segutils import tabletop
+from segutils.tabletop import CATEGORIES, THINGS, render_scene
 
 SEEDS = range(12)
 
@@ -83,15 +84,24 @@ def test_the_world_is_varied():
     assert sides.min() < 40 and sides.max() > 250  # in pixels of a picture 480 high
 
 
-def test_things_that_are_mostly_hidden_are_left_out():
-    """Draw scenes and hide nothing: no visible mask may be a sliver of a whole thing of its kind."""
-    assert MIN_VISIBLE >= 0.25
-    for seed in range(40):
-        _, target = render_scene(seed)
-        area = target["masks"].sum((1, 2)).float()
-        box = target["boxes"]
-        box_area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
-        assert (area / box_area > 0.03).all()
+def test_the_share_that_must_stay_visible_is_kept(monkeypatch):
+    """Where all of every thing must stay visible, each mask has the area of a whole thing; by default fewer do."""
+    whole = set()
+    coverage = tabletop._coverage
+
+    def recording(edge, px):
+        cover = coverage(edge, px)
+        whole.add(int((cover >= 0.5).sum()))
+        return cover
+
+    monkeypatch.setattr(tabletop, "_coverage", recording)
+    counts = {}
+    for share in (1.0, tabletop.MIN_VISIBLE):
+        monkeypatch.setattr(tabletop, "MIN_VISIBLE", share)
+        areas = [render_scene(seed, (240, 320))[1]["masks"].sum((1, 2)).tolist() for seed in range(30)]
+        counts[share] = sum(map(len, areas)), sum(area in whole for scene in areas for area in scene)
+    assert counts[1.0][0] == counts[1.0][1]
+    assert counts[0.25][0] > counts[1.0][0] and counts[0.25][1] < counts[0.25][0]
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 200), (333, 257), (720, 960)])

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from segutils import training
-from segutils.models import maskrcnn_tabletop
+from segutils.models import maskrcnn_tabletop, read_weights
 from segutils.training import StoredScenes, save_weights, train
 
 
@@ -111,8 +111,9 @@ def test_the_tabletop_model_trains_on_stored_scenes_and_its_weights_come_back(sc
     torch.manual_seed(0)
     model = maskrcnn_tabletop(_skip_resize=True)
     trained = train(model, scenes, steps=2, checkpoint=tmp_path / "c.pth", batch_size=2)
-    save_weights(trained, tmp_path / "weights.pth")
-    state = torch.load(tmp_path / "weights.pth", weights_only=True)
+    file = save_weights(trained, tmp_path / "weights", "toy")
+    assert list(file.parent.iterdir()) == [file]
+    state = read_weights(file)
     assert {v.dtype for v in state.values()} == {torch.float16, torch.int64}
     maskrcnn_tabletop().load_state_dict(state)
-    assert (tmp_path / "weights.pth").stat().st_size < 8e6
+    assert file.stat().st_size < 8e6
