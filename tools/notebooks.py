@@ -86,10 +86,9 @@ def generate(notebook: NotebookNode, path: Path) -> None:
     body = "\n".join(line for line in last.source.split("\n") if not _is_generated(line)).strip("\n")
     last.source = "\n\n".join(filter(None, [body, navigation(path)]))
 
-    code = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
-    if "google.colab" not in notebook.cells[code].source:
-        notebook.cells.insert(code, nbformat.v4.new_code_cell(id="colab"))
-    notebook.cells[code].source = FIRST_CODE_CELL.format(repository=repository())
+    if "google.colab" not in notebook.cells[1].source:
+        notebook.cells.insert(1, nbformat.v4.new_code_cell(id="colab"))
+    notebook.cells[1].source = FIRST_CODE_CELL.format(repository=repository())
 
 
 def generated_readme(text: str) -> str:
