@@ -26,6 +26,16 @@ def header(notebook: NotebookNode) -> Iterator[str]:
         yield "the first cell has no '**You need** ...'"
     if minutes(notebook) is None:
         yield "the first cell has no '**Time**: ... minutes'"
+    elif abs(int(minutes(notebook)) - reading_time(notebook)) > 5:
+        yield f"'**Time**: {minutes(notebook)} minutes', but it is about {reading_time(notebook):.0f}"
+
+
+def reading_time(notebook: NotebookNode) -> float:
+    """Minutes that a learner needs: 180 words or 15 lines of code a minute, and three for each exercise."""
+    words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
+    lines = sum(len(cell.source.splitlines()) for cell in code_cells(notebook))
+    exercises = sum("exercise" in tags(cell) for cell in code_cells(notebook))
+    return words / 180 + lines / 15 + 3 * exercises
 
 
 def minutes(notebook: NotebookNode) -> str | None:

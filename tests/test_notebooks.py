@@ -84,7 +84,7 @@ What it is about.
 
 **You need** nothing.
 
-**Time**: 3 minutes."""
+**Time**: 8 minutes."""
 
 
 def code(source, *outputs, tags=(), **metadata):
@@ -157,7 +157,8 @@ BREAKS = {
     "no '**You will be able to**'": edit(0, "You will be able to", "Goals"),
     "not two to four points": edit(0, "- and that", "  and that"),
     "no '**You need** ...'": edit(0, "**You need**", "You need"),
-    "no '**Time**: ... minutes'": edit(0, "3 minutes", "not long"),
+    "no '**Time**: ... minutes'": edit(0, "8 minutes", "not long"),
+    "'**Time**: 28 minutes', but it is about 7": edit(0, "8 minutes", "28 minutes"),
     "there are 2 '#' titles": edit(2, "## What", "# What"),
     "a heading of level 3 follows one of level 1": edit(2, "## What", "### What"),
     "not executed from top to bottom": lambda nb: nb.cells[3].update(execution_count=7),
