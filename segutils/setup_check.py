@@ -87,7 +87,8 @@ def _packages() -> str:
     missing = [name for name in PACKAGES if not _version(name)]
     if missing:
         raise SetupProblem(f"These packages are missing: {', '.join(missing)}. {ANEW}")
-    return "packages: " + ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+    shown = ", ".join(f"{name} {_version(name)}" for name in PACKAGES[:4])
+    return f"packages: {shown}, and {len(PACKAGES) - 4} more"
 
 
 def _version(package: str) -> str | None:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
+from torchvision.ops import masks_to_boxes
 
 CATEGORIES = (
     "__background__",
@@ -86,7 +87,9 @@ def render_scene(seed: int, size: tuple[int, int] = (480, 640)) -> tuple[Tensor,
         labels.append(label)
         needed.append(need)
         seen = [*(seen - hidden), shown]
-    return _photograph(canvas, rng), _target(owner, labels)
+    numbers = torch.arange(1, len(labels) + 1)
+    target = make_target(torch.from_numpy(owner), numbers, torch.tensor(labels, dtype=torch.int64))
+    return _photograph(canvas, rng), target
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -147,17 +150,18 @@ def _layout(height: int, width: int, rng: np.random.Generator) -> list[tuple[int
     return things
 
 
-def _target(owner: np.ndarray, labels: list[int]) -> dict[str, Tensor]:
-    masks = owner[None] == np.arange(1, len(labels) + 1)[:, None, None]
-    boxes = np.zeros((len(labels), 4), np.float32)
-    for box, mask in zip(boxes, masks, strict=True):
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-    return {
-        "boxes": torch.from_numpy(boxes),
-        "labels": torch.tensor(labels, dtype=torch.int64),
-        "masks": torch.from_numpy(masks.astype(np.uint8)),
-    }
+def make_target(owner: Tensor, numbers: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """torchvision's training target from a map that says which thing each pixel shows.
+
+    Args:
+        owner: whole numbers [H, W].
+        numbers: the N numbers in `owner` that stand for things, [N].
+        labels: their classes, int64 [N].
+    """
+    masks = owner == numbers[:, None, None]
+    boxes = masks_to_boxes(masks)
+    boxes[:, 2:] += 1  # torchvision names the last pixel; a box ends behind it
+    return {"boxes": boxes, "labels": labels, "masks": masks.to(torch.uint8)}
 
 
 # ---------------------------------------------------------------------------------------------------------------

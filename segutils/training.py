@@ -15,12 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
-from torchvision.ops import masks_to_boxes
 from torchvision.transforms.v2 import functional as F
 from tqdm.auto import tqdm
 
 from segutils.models import file_hash, maskrcnn_tabletop
-from segutils.tabletop import render_scene
+from segutils.tabletop import make_target, render_scene
 
 TRAINING_SEEDS = range(1_000_000, 2_000_000)
 VALIDATION_SEEDS = range(10_000, 10_200)  # for choosing between runs
@@ -68,7 +67,9 @@ class StoredScenes(Dataset):
         else:
             side = int(rng.integers(220, 384, endpoint=True))
             image, owner, labels = self._cut(index, rng, CROP, side)
-        return _recolour(image, rng), _target(owner, labels)
+        numbers, areas = owner.unique(return_counts=True)
+        numbers = numbers[(numbers > 0) & (areas >= 40)]
+        return _recolour(image, rng), make_target(owner, numbers, labels[numbers])
 
     def _cut(
         self, index: int, rng: np.random.Generator, size: int, side: int
@@ -121,15 +122,6 @@ def _recolour(image: Tensor, rng: np.random.Generator) -> Tensor:
     if rng.random() < 0.4:
         image = image + torch.from_numpy(rng.standard_normal(image.shape, np.float32)) * (0.04 * rng.random())
     return image.clamp(0, 1)
-
-
-def _target(owner: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    numbers, areas = owner.unique(return_counts=True)
-    numbers = numbers[(numbers > 0) & (areas >= 40)]
-    masks = owner == numbers[:, None, None]
-    boxes = masks_to_boxes(masks)
-    boxes[:, 2:] += 1  # the box ends after its last pixel
-    return {"boxes": boxes, "labels": labels[numbers], "masks": masks.to(torch.uint8)}
 
 
 def train(

@@ -15,7 +15,7 @@ from segutils.training import TEST_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
-import data as maker  # noqa: E402
+import make_data as maker  # noqa: E402
 
 SCENES = maker.SCENES
 

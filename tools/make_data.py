@@ -1,6 +1,6 @@
 """For maintainers: make what lies in data/, and list it.
 
-python tools/data.py   draw data/scenes (pictures and COCO annotations), list every file of data/ with its SHA-256
+python tools/make_data.py   draw data/scenes (pictures and COCO annotations), list every file of data/ with its SHA-256
 """
 
 import hashlib
