@@ -80,7 +80,7 @@ class MaskRCNN_Tabletop_Weights(WeightsEnum):
     """Weights trained on scenes of `segutils.tabletop`; they lie in the repository, nothing is downloaded."""
 
     TABLETOP_V1 = Weights(
-        url="maskrcnn_tabletop-5523472b.pth",  # a file in data/weights; its name ends with its SHA-256
+        url="maskrcnn_tabletop-d4a5e6fe.pth",  # a file in data/weights; its name ends with its SHA-256
         transforms=ObjectDetection,
         meta={
             "categories": list(CATEGORIES),

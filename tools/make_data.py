@@ -26,7 +26,7 @@ SCENES = {  # name -> seed; none of them is a seed for training, choosing or mea
     "donuts": 24,
     "empty": 168,
     "grey": 317,
-    "half_hidden": 243,
+    "half_hidden": 537,
     "leaves": 15,
     "scissors": 35,
     "two_touching": 116,
