@@ -227,9 +227,9 @@ def _shade(surface: _Surface, px: float, light: np.ndarray) -> np.ndarray:
     half = half / np.sqrt((half**2).sum())
     shine = np.clip((half[2] - across * half[0] - down * half[1]) / norm, 0, 1)
     shine = surface.gloss * (shine**24 - 0.4 * half[2] ** 24)
-    return np.clip(
-        surface.colour * (0.38 + 0.62 * np.minimum(diffuse, 1.5))[..., None] + shine[..., None], 0, 1
-    )
+    lit = surface.colour * (0.38 + 0.62 * np.minimum(diffuse, 1.5))[..., None]
+    lit += shine[..., None]
+    return np.clip(lit, 0, 1, out=lit)
 
 
 def _clip_to(shape: tuple[int, ...], patch: _Patch) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
@@ -247,10 +247,11 @@ def _cast_shadow(
 ) -> None:
     """Darken the picture beside a thing: a soft shadow away from the light and a thin dark seam all around."""
     lift = patch.px * (0.05 + 0.1 * rng.random())
-    pad = int(np.ceil(3 * lift)) + 4
-    stamp = Image.fromarray(np.pad(np.round(alpha * 255).astype(np.uint8), pad))
+    stamp = np.round(alpha * 255).astype(np.uint8)
     for offset, blur, darkness in ((lift / light[2], 0.6 * lift + 0.5, 0.45), (0.0, 0.25 * lift + 0.8, 0.35)):
-        soft = np.asarray(stamp.filter(ImageFilter.GaussianBlur(blur))) / 255
+        pad = int(np.ceil(3 * blur)) + 4
+        soft = Image.fromarray(np.pad(stamp, pad)).filter(ImageFilter.GaussianBlur(blur))
+        soft = np.asarray(soft) / 255
         shift = np.round(-light[:2] * offset).astype(int)
         moved = patch._replace(
             left=patch.left - pad + int(shift[0]), top=patch.top - pad + int(shift[1]), u=soft
@@ -268,10 +269,11 @@ def _photograph(canvas: np.ndarray, rng: np.random.Generator) -> Tensor:
     exposure, contrast = 0.8 + 0.4 * rng.random(), 0.75 + 0.45 * rng.random()
     brightness = (1 - contrast) * (0.5 + (rng.random() - 0.5) * 0.6)
     grain = rng.standard_normal((height, width), np.float32) * (rng.random() ** 2 * 0.035)
-    picture = canvas * (255 * exposure * contrast * falloff)[..., None]
+    picture = canvas  # from here on in place: at this size, new arrays cost more than sums
+    picture *= (255 * exposure * contrast * falloff)[..., None]
     picture *= 1 + (rng.random(3) - 0.5) * 0.16
     picture += (255 * (brightness + grain) + 0.5)[..., None]
-    image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+    image = Image.fromarray(np.clip(picture, 0, 255, out=picture).astype(np.uint8))
     if rng.random() < 0.3:
         image = image.convert("L").convert("RGB")
     image = image.filter(ImageFilter.GaussianBlur(rng.random() ** 2 * 1.3 * min(height, width) / 480))
