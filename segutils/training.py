@@ -151,8 +151,11 @@ def train(
         after_saving: called with the step and the averaged model after each checkpoint.
 
     Raises:
+        ValueError: there are fewer items than a batch needs, or the checkpoint is of a run of another length.
         FloatingPointError: the loss is not finite; the last checkpoint is left as it was.
     """
+    if len(dataset) < batch_size:
+        raise ValueError(f"the dataset has {len(dataset)} items, fewer than one batch of {batch_size}")
     device = next(model.parameters()).device
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998), use_buffers=True)
     optimiser = torch.optim.AdamW(model.parameters(), lr=peak_rate, weight_decay=0.02)
@@ -160,6 +163,10 @@ def train(
     step = 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        if saved["steps"] != steps:
+            raise ValueError(
+                f"{checkpoint} is of a run of {saved['steps']} steps, not {steps}: ask for as many, or delete it"
+            )
         step = saved["step"]
         for name, part in _parts(model, average, optimiser, schedule).items():
             part.load_state_dict(saved[name])
@@ -191,7 +198,7 @@ def train(
             bar.set_postfix(loss=f"{np.mean(losses):.3f}")
             losses = []
             parts = _parts(model, average, optimiser, schedule)
-            state = {"step": step} | {name: part.state_dict() for name, part in parts.items()}
+            state = {"step": step, "steps": steps} | {name: part.state_dict() for name, part in parts.items()}
             unfinished = checkpoint.with_suffix(".part")
             torch.save(state, unfinished)
             unfinished.replace(checkpoint)

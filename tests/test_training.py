@@ -100,11 +100,21 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
 
     class Broken(Line):
         def forward(self, images, targets):
-            return {"loss": self.weight.sum() * float("nan")}
+            loss = super().forward(images, targets)["loss"]
+            return {"loss": loss * (float("nan") if self.weight > 0.01 else 1)}
 
-    with pytest.raises(FloatingPointError, match="the loss is nan at step 4: lower peak_rate"):
-        train(Broken(), Threes(), steps=8, checkpoint=checkpoint)
+    with pytest.raises(FloatingPointError, match="the loss is nan at step [1-7]: lower peak_rate"):
+        train(Broken(), Threes(), steps=8, checkpoint=tmp_path / "other.pth", peak_rate=0.2)
+    assert not (tmp_path / "other.pth").exists()
+    with pytest.raises(ValueError, match="is of a run of 4 steps, not 8: ask for as many, or delete it"):
+        train(Line(), Threes(), steps=8, checkpoint=checkpoint)
     assert checkpoint.read_bytes() == before
+
+
+def test_a_dataset_without_a_whole_batch_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="the dataset has 16 items, fewer than one batch of 17"):
+        train(Line(), Threes(), steps=4, checkpoint=tmp_path / "c.pth", batch_size=17)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_tabletop_model_trains_on_stored_scenes_and_its_weights_come_back(scenes, tmp_path):
