@@ -10,6 +10,7 @@ A prediction is torchvision's own dict, one per picture:
 The functions here take the model's whole output, a list of such dicts. They change nothing they are given.
 """
 
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from numbers import Real
@@ -40,10 +41,13 @@ def inspect_model_output(output: list[Prediction], categories: Sequence[str] | N
             continue
         counts = Counter(label_name(label, categories) for label in prediction["labels"].tolist())
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        classes = ", ".join(f"{count} x {name}" for name, count in ranked)
+        classes = [f"{count} x {name}" for name, count in ranked]
         best, worst = scores.max().item(), scores.min().item()
         spread = f"scores {best:.2f} to {worst:.2f}" if len(scores) > 1 else f"score {best:.2f}"
-        print(f"picture {number}: {_count(len(scores), 'instance')}: {classes}; {spread}")
+        # Lines break between classes, never inside "2 x playing card": notebooks break where they like.
+        parts = [part.replace(" ", "\xa0") for part in (*classes, spread)]
+        line = f"picture {number}: {_count(len(scores), 'instance')}: {', '.join(parts[:-1])}; {parts[-1]}"
+        print(textwrap.fill(line, 100, subsequent_indent="    ").replace("\xa0", " "))
 
 
 def filter_model_output(output: list[Prediction], score_threshold: float) -> list[Prediction]:

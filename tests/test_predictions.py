@@ -74,6 +74,16 @@ def test_inspect_works_without_names_and_order(capsys):
     )
 
 
+def test_inspect_wraps_long_lines_between_classes(capsys):
+    inspect_model_output([prediction([0.9] * 30, list(range(101, 131)))])
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert len(lines) > 1 and max(map(len, lines)) <= 100
+    assert all(line.startswith("    1 x label") for line in lines[1:-1])
+    classes = ", ".join(f"1 x label {label}" for label in range(101, 131))
+    joined = " ".join(line.strip() for line in lines)
+    assert joined == f"picture 1: 30 instances: {classes}; scores 0.90 to 0.90"
+
+
 def test_inspect_names_unknown_classes(capsys):
     inspect_model_output([prediction([0.9, 0.8, 0.7], [500, -1, 5])], CATEGORIES)
     out = capsys.readouterr().out
