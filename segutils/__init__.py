@@ -5,8 +5,9 @@ try:
     from segutils.images import DATA_DIR, load_image, resize, sample_images
 
     # Models, and what they return
-    from segutils.models import MaskRCNN_Tabletop_Weights, load_model, maskrcnn_tabletop
+    from segutils.models import MaskRCNN_Tabletop_Weights, load_model, maskrcnn_tabletop, predict
     from segutils.predictions import filter_model_output, get_boolean_mask, inspect_model_output
+    from segutils.roi_masks import RoIMasks
 
     # Pictures out
     from segutils.display import class_color, draw_instances, show
@@ -26,6 +27,7 @@ __all__ = [
     "CATEGORIES",
     "DATA_DIR",
     "MaskRCNN_Tabletop_Weights",
+    "RoIMasks",
     "class_color",
     "draw_instances",
     "filter_model_output",
@@ -35,6 +37,7 @@ __all__ = [
     "load_model",
     "maskrcnn_tabletop",
     "mean_average_precision",
+    "predict",
     "render_scene",
     "resize",
     "sample_images",

@@ -3,20 +3,22 @@
 import io
 import math
 import textwrap
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, lru_cache
 from pathlib import Path
+from statistics import NormalDist
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
-from skimage.measure import find_contours
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from torch import Tensor
+from torch.nn.functional import interpolate
 
-from segutils.images import to_rgb
-from segutils.predictions import Prediction, boolean_masks, check_fraction, check_prediction, label_name
+from segutils.images import check_float_range, to_rgb
+from segutils.predictions import Prediction, boolean_masks, check_prediction, label_name
+from segutils.roi_masks import Crop, RoIMasks, check_fraction
 
 CLASS_COLORS: tuple[tuple[int, int, int], ...] = (
     (230, 159, 0),  # orange
@@ -183,19 +185,7 @@ def _to_array(img) -> np.ndarray:
         return array.astype(np.uint8) * 255
     if not np.issubdtype(array.dtype, np.floating):
         raise TypeError(f"A picture holds uint8, float or bool values, not {array.dtype}.")
-    return _float_to_uint8(array)
-
-
-def _float_to_uint8(array: np.ndarray) -> np.ndarray:
-    low, high = float(array.min()), float(array.max())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        count = int((~np.isfinite(array)).sum())
-        raise ValueError(f"The picture has {count} values that are NaN or infinite.")
-    if low < -1e-3 or high > 1 + 1e-3:  # leaves room for rounding
-        hint = "Divide it by 255." if 0 <= low and high <= 255 else "If it was normalised, undo that first."
-        raise ValueError(
-            f"A float picture holds values from 0 to 1; these go from {low:.3g} to {high:.3g}. {hint}"
-        )
+    check_float_range(torch.from_numpy(array))
     return np.rint(array.clip(0, 1) * 255).astype(np.uint8)
 
 
@@ -241,23 +231,20 @@ def draw_instances(
     check_fraction("alpha", alpha)
     if color_by not in ("class", "instance"):
         raise ValueError(f'color_by is "class" or "instance", not {color_by!r}.')
-    canvas = _to_array(image)
-    canvas = np.stack([canvas] * 3, axis=-1) if canvas.ndim == 2 else canvas.copy()
+    array = _to_array(image)
+    canvas = np.stack([array] * 3) if array.ndim == 2 else np.moveaxis(array, -1, 0).copy()  # [3, H, W]
     class_ids = prediction["labels"].tolist()
-    crops = _mask_crops(prediction, canvas.shape[:2])
+    crops = _mask_crops(prediction, canvas.shape[1:])
     frames = _frames(prediction, crops)
     if color_by == "class":
         colors = [class_color(label) for label in class_ids]
     else:
         colors = [CLASS_COLORS[i % len(CLASS_COLORS)] for i in range(len(class_ids))]
 
-    big_first = sorted(range(len(crops)), key=lambda i: -crops[i][2].sum())
-    unit = max(canvas.shape) / 640  # lines and letters grow with the picture
+    unit = max(canvas.shape[1:]) / 640  # lines and letters grow with the picture
+    big_first = sorted(range(len(crops)), key=lambda i: -np.count_nonzero(crops[i].mask.numpy()))
     for i in big_first:
-        x, y, mask = crops[i]
-        _blend(canvas, x, y, mask * alpha, colors[i])
-    for i in big_first:
-        _draw_outline(canvas, crops[i], colors[i], max(1.2, 1.8 * unit))
+        _draw_mask(canvas, crops[i], colors[i], alpha, unit)
     if boxes:
         for frame, color in zip(frames, colors, strict=True):
             _draw_box(canvas, frame, color, max(1, round(unit)))
@@ -267,30 +254,33 @@ def draw_instances(
             scores = prediction["scores"].tolist()
             names = [f"{name} {score:.2f}" for name, score in zip(names, scores, strict=True)]
         _draw_labels(canvas, names, frames, colors, unit)
-    return torch.from_numpy(canvas).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(canvas)
 
 
-Crop = tuple[int, int, np.ndarray]  # left, top, boolean mask of the rectangle that holds the instance
 Frame = tuple[float, float, float, float]  # x1, y1, x2, y2
 
 
 def _mask_crops(prediction: Prediction, size: tuple[int, int]) -> list[Crop]:
     """Cut every mask down to the rectangle around it: all later work is then done on few pixels."""
     if "masks" not in prediction:
-        return [(0, 0, np.zeros((0, 0), bool))] * len(prediction["labels"])
-    masks = boolean_masks(prediction["masks"])
-    if masks.shape[1:] != size:
+        return [Crop(0, 0, torch.zeros(0, 0, dtype=torch.bool))] * len(prediction["labels"])
+    masks = prediction["masks"]
+    masks = masks.cpu() if isinstance(masks, RoIMasks) else boolean_masks(masks).cpu()
+    height, width = masks.shape[-2:]
+    if (height, width) != tuple(size):
         raise ValueError(
-            f"The masks are {masks.shape[2]} x {masks.shape[1]} pixels (width x height), but the picture is "
+            f"The masks are {width} x {height} pixels (width x height), but the picture is "
             f"{size[1]} x {size[0]}. Draw on the picture that the model was given."
         )
+    if isinstance(masks, RoIMasks):
+        return masks.crops()
     crops = []
-    for mask in masks.cpu().numpy():
-        ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if len(ys) == 0:
-            crops.append((0, 0, mask[:0, :0]))
-        else:
-            crops.append((int(xs[0]), int(ys[0]), mask[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]))
+    for mask in masks.numpy():
+        ys = np.flatnonzero(mask.any(axis=1))
+        mask = mask[ys[0] : ys[-1] + 1] if len(ys) else mask[:0]
+        xs = np.flatnonzero(mask.any(axis=0))
+        mask = mask[:, xs[0] : xs[-1] + 1] if len(xs) else mask[:, :0]
+        crops.append(Crop(int(xs[0]) if len(xs) else 0, int(ys[0]) if len(ys) else 0, torch.from_numpy(mask)))
     return crops
 
 
@@ -310,59 +300,76 @@ def _frames(prediction: Prediction, crops: list[Crop]) -> list[Frame]:
     return [tuple(box) for box in boxes.tolist()]
 
 
+def _draw_mask(
+    canvas: np.ndarray, crop: Crop, color: tuple[int, int, int], alpha: float, unit: float
+) -> None:
+    """Fill and outline one mask, in place.
+
+    The mask is blurred, so that its values tell how far a pixel is from the outline: 0 is far outside, 255 deep
+    inside. Two tables say what that means: how much of the picture stays, and how much colour comes to it.
+    """
+    if crop.mask.numel() == 0:
+        return
+    # In large pictures, where the outline is many pixels wide, a coarser mask tells the distance as well.
+    coarse, sigma = max(1, int(unit)), max(1.0, unit)
+    margin = math.ceil(2 * sigma) + 1
+    height, width = (-(-(side + 2 * margin) // coarse) * coarse for side in crop.mask.shape)
+    padded = np.zeros((height, width), np.uint8)
+    inner = padded[margin:, margin:][: crop.mask.shape[0], : crop.mask.shape[1]]
+    np.multiply(crop.mask.numpy(), np.uint8(255), out=inner)
+    levels = Image.fromarray(padded).reduce(coarse).filter(ImageFilter.GaussianBlur(sigma / coarse))
+    levels = np.array(levels)
+    if coarse > 1:
+        small = torch.from_numpy(levels)[None, None]  # torch enlarges in half of Pillow's time
+        levels = interpolate(small, size=(height, width), mode="bilinear", align_corners=False)[0, 0].numpy()
+
+    part, levels = _overlapping(canvas, levels, crop.left - margin, crop.top - margin)
+    stays, comes = (table.take(levels, mode="clip") for table in _mask_tables(alpha, unit))
+    mixed, added = np.empty_like(stays), np.empty_like(stays)
+    for channel, value in zip(part, color):
+        np.multiply(channel, stays, out=mixed)
+        mixed += np.multiply(comes, np.uint16(value), out=added)
+        channel[:] = np.right_shift(mixed, 8, out=mixed)
+
+
+@lru_cache(maxsize=16)
+def _mask_tables(alpha: float, unit: float) -> tuple[np.ndarray, np.ndarray]:
+    """For each level, 0 to 255: how much of the picture stays and how much colour comes, in 1/256, uint16."""
+    sigma, width = max(1.0, unit), max(1.6, 2.0 * unit)
+    # The blur of a straight outline is the normal distribution: how many pixels inside is a level? Negative: outside.
+    shares = (min(max(level / 255, 1e-6), 1 - 1e-6) for level in range(256))
+    inside = sigma * np.array([NormalDist().inv_cdf(share) for share in shares])
+    line = (width / 2 - abs(inside) + 0.5).clip(0, 1)
+    # A dark rim sets the colour off from a background of the same colour.
+    rim = 0.45 * (width / 2 + 0.8 * sigma - abs(inside) + 0.5).clip(0, 1)
+    fill = alpha * (inside + 0.5).clip(0, 1)
+    # Three coats, one over the other. Each lets a share of what is below it through.
+    stays = np.rint(256 * (1 - fill) * (1 - rim) * (1 - line))
+    comes = np.rint(256 * (fill * (1 - rim) * (1 - line) + line)).clip(max=256 - stays)
+    return stays.astype(np.uint16), comes.astype(np.uint16)
+
+
+def _overlapping(canvas: np.ndarray, patch: np.ndarray, left: int, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """The part of `canvas` [3, H, W] on which a patch [h, w] at (left, top) lies, and that part of the patch."""
+    y1, x1 = max(top, 0), max(left, 0)
+    y2, x2 = (max(min(a + n, limit), 0) for a, n, limit in zip((top, left), patch.shape, canvas.shape[1:]))
+    return canvas[:, y1:y2, x1:x2], patch[y1 - top : max(y2, y1) - top, x1 - left : max(x2, x1) - left]
+
+
 def _blend(canvas: np.ndarray, left: int, top: int, cover: np.ndarray, color: tuple[int, int, int]) -> None:
     """Mix a colour into `canvas`, in place. cover: [h, w], 0 (keep the picture) to 1 (the colour alone)."""
-    height, width = cover.shape
-    x1, y1 = max(left, 0), max(top, 0)
-    x2, y2 = min(left + width, canvas.shape[1]), min(top + height, canvas.shape[0])
-    if x1 >= x2 or y1 >= y2:
-        return
-    part = canvas[y1:y2, x1:x2]
-    weight = cover[y1 - top : y2 - top, x1 - left : x2 - left, None].astype(np.float32)
-    part[:] = np.rint(part + weight * (np.asarray(color, np.float32) - part))
-
-
-def _smooth(size: tuple[int, int], draw: Callable[[ImageDraw.ImageDraw, int], None]) -> np.ndarray:
-    """Draw white on black at a multiple of the size [h, w], then shrink it: the cover of each pixel, 0 to 1.
-
-    Pillow draws lines with hard steps; this gives them soft edges. Very large pictures, where nobody sees the
-    steps, are drawn at their own size.
-    """
-    scale = max(1, min(4, int(math.sqrt(8_000_000 / max(math.prod(size), 1)))))
-    large = Image.new("L", (size[1] * scale, size[0] * scale))
-    draw(ImageDraw.Draw(large), scale)
-    return np.asarray(large.reduce(scale), np.float32) / 255
-
-
-def _draw_outline(canvas: np.ndarray, crop: Crop, color: tuple[int, int, int], width: float) -> None:
-    left, top, mask = crop
-    if mask.size == 0:
-        return
-    margin = math.ceil(width) + 2
-    # Contours run through pixel centres, half a pixel from the corners that Pillow counts from.
-    contours = [c[:, ::-1] + 0.5 for c in find_contours(np.pad(mask, margin).astype(np.float32), 0.5)]
-    size = (mask.shape[0] + 2 * margin, mask.shape[1] + 2 * margin)
-
-    def line(line_width: float) -> np.ndarray:
-        def draw(pen: ImageDraw.ImageDraw, scale: int) -> None:
-            for contour in contours:
-                points = [tuple(point) for point in (contour * scale).tolist()]
-                pen.line(points, fill=255, width=round(line_width * scale), joint="curve")
-
-        return _smooth(size, draw)
-
-    # A dark rim sets the colour off from a background of the same colour.
-    _blend(canvas, left - margin, top - margin, 0.45 * line(width + 1.6), (0, 0, 0))
-    _blend(canvas, left - margin, top - margin, line(width), color)
+    part, cover = _overlapping(canvas, cover.astype(np.float32), left, top)
+    for channel, value in zip(part, color):
+        channel[:] = np.rint(channel + cover * (np.float32(value) - channel))
 
 
 def _draw_box(canvas: np.ndarray, frame: Frame, color: tuple[int, int, int], width: int) -> None:
-    if _area(frame) == 0:  # nothing was found, as where a mask is empty
+    if _is_empty(frame):  # nothing was found, as where a mask is empty
         return
     x1, y1, x2, y2 = (round(v) for v in frame)
     # Kept inside the picture, so that a box around the whole picture still shows.
     x1, y1 = max(x1, 0), max(y1, 0)
-    x2, y2 = max(min(x2, canvas.shape[1]), x1 + width), max(min(y2, canvas.shape[0]), y1 + width)
+    x2, y2 = max(min(x2, canvas.shape[2]), x1 + width), max(min(y2, canvas.shape[1]), y1 + width)
     for left, top, w, h in (
         (x1, y1, x2 - x1, width),
         (x1, y2 - width, x2 - x1, width),
@@ -388,20 +395,22 @@ def _draw_labels(
     canvas: np.ndarray, texts: list[str], frames: list[Frame], colors: list[tuple[int, int, int]], unit: float
 ) -> None:
     """Draw each label at the best free place around its box; in the order of the list, best score first."""
-    taken: list[Frame] = []
+    boxes = np.array(frames).reshape(-1, 4)
+    areas = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clip(min=1)
+    taken = np.zeros((0, 4))
     for text, frame, color in zip(texts, frames, colors, strict=True):
-        if _area(frame) == 0:
+        if _is_empty(frame):
             continue
         font_size = _font_size(text, frame, unit)
         width, height = _pill_size(text, font_size)
-        places = [(x, y, x + width, y + height) for x, y in _places(frame, width, height, canvas.shape)]
-        free = [place for place in places if not any(_overlap(place, other) for other in taken)]
+        places = [(x, y, x + width, y + height) for x, y in _places(frame, width, height, canvas.shape[1:])]
         # The share of each box that the label would hide, added up. A tenth does no harm.
-        hidden = [max(sum(_overlap(place, f) / max(_area(f), 1) for f in frames), 0.1) for place in free]
-        if hidden and min(hidden) <= 0.75:
-            place = free[hidden.index(min(hidden))]
-            taken.append(place)
-            _draw_pill(canvas, text, font_size, place, color)
+        hidden = (_shared_areas(np.array(places), boxes) / areas).sum(axis=1).clip(min=0.1)
+        hidden[_shared_areas(np.array(places), taken).any(axis=1)] = np.inf
+        best = int(hidden.argmin())
+        if hidden[best] <= 0.75:
+            taken = np.vstack([taken, places[best]])
+            _draw_pill(canvas, text, font_size, places[best], color)
 
 
 def _font_size(text: str, frame: Frame, unit: float) -> int:
@@ -425,29 +434,28 @@ def _places(frame: Frame, width: int, height: int, shape: tuple[int, ...]) -> li
     return [(min(max(left, 0), across), min(max(top, 0), down)) for left, top in places]
 
 
-def _area(frame: Frame) -> float:
-    return (frame[2] - frame[0]) * (frame[3] - frame[1])
+def _is_empty(frame: Frame) -> bool:
+    return frame[0] == frame[2] or frame[1] == frame[3]
 
 
-def _overlap(a: Frame, b: Frame) -> float:
-    """The area that two rectangles share."""
-    return max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+def _shared_areas(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The area that each rectangle of [A, 4] shares with each of [B, 4]: [A, B]."""
+    a = a[:, None]
+    sides = np.minimum(a[..., 2:], b[:, 2:]) - np.maximum(a[..., :2], b[:, :2])
+    return sides.clip(min=0).prod(axis=-1)
 
 
 def _draw_pill(
     canvas: np.ndarray, text: str, font_size: int, place: Frame, color: tuple[int, int, int]
 ) -> None:
     left, top, right, bottom = place
-    size = (bottom - top, right - left)
-
-    def pill(pen: ImageDraw.ImageDraw, scale: int) -> None:
-        box = (0, 0, size[1] * scale - 1, size[0] * scale - 1)
-        pen.rounded_rectangle(box, radius=0.3 * size[0] * scale, fill=255)
-
-    letters = Image.new("L", size[::-1])
-    position = (size[1] / 2, size[0] / 2)
-    ImageDraw.Draw(letters).text(position, text, fill=255, font=_font(font_size), anchor="mm")
-    _blend(canvas, left, top, _smooth(size, pill), color)
+    # Drawn large and then shrunk, since Pillow draws round corners with hard steps.
+    width, height, scale = right - left, bottom - top, 4
+    pill, letters = Image.new("L", (width * scale, height * scale)), Image.new("L", (width, height))
+    box = (0, 0, width * scale - 1, height * scale - 1)
+    ImageDraw.Draw(pill).rounded_rectangle(box, radius=0.3 * height * scale, fill=255)
+    ImageDraw.Draw(letters).text((width / 2, height / 2), text, fill=255, font=_font(font_size), anchor="mm")
+    _blend(canvas, left, top, np.asarray(pill.reduce(scale), np.float32) / 255, color)
     _blend(canvas, left, top, np.asarray(letters, np.float32) / 255, _ink(color))
 
 

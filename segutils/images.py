@@ -1,6 +1,7 @@
 """Pictures in: one gate that turns any picture file into the same kind of tensor."""
 
 import difflib
+import math
 import os
 import re
 import struct
@@ -135,6 +136,19 @@ def resize(image: Tensor, longest_side: int) -> Tensor:
     # By way of floats, because torch's own uint8 kernel (2.15) breaks when the result is a single pixel.
     resized = F.resize(image.float(), size, antialias=True)
     return (resized.round() if image.dtype == torch.uint8 else resized).to(image.dtype)
+
+
+def check_float_range(image: Tensor) -> None:
+    """Raise `ValueError` unless a float picture holds values from 0 to 1, give or take a rounding."""
+    low, high = (value.item() for value in torch.aminmax(image))  # NaN if there is any
+    bad = image.numel() - int(torch.isfinite(image).sum()) if not math.isfinite(low + high) else 0
+    if bad:
+        raise ValueError(f"The picture has {bad} values that are NaN or infinite.")
+    if low < -1e-3 or high > 1 + 1e-3:
+        hint = "Divide it by 255." if 0 <= low and high <= 255 else "If it was normalised, undo that first."
+        raise ValueError(
+            f"A float picture holds values from 0 to 1; these go from {low:.3g} to {high:.3g}. {hint}"
+        )
 
 
 def sample_images() -> dict[str, Path]:

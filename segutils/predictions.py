@@ -5,7 +5,7 @@ A prediction is torchvision's own dict, one per picture:
     boxes   float [N, 4]        x1, y1, x2, y2 in pixels
     labels  int64 [N]           numbers of classes; 0 is the background
     scores  float [N]           0 to 1, best first
-    masks   float [N, 1, H, W]  soft, 0 to 1; or bool [N, H, W]
+    masks   float [N, 1, H, W]  soft, 0 to 1; or bool [N, H, W]; or a RoIMasks, which `predict` gives
 
 The functions here take the model's whole output, a list of such dicts. They change nothing they are given.
 """
@@ -13,16 +13,16 @@ The functions here take the model's whole output, a list of such dicts. They cha
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
-from numbers import Real
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from segutils.roi_masks import RoIMasks, check_fraction
 
 PER_INSTANCE = ("boxes", "labels", "scores", "masks", "keypoints", "keypoints_scores", "area", "iscrowd")
 """The keys that hold one row per instance. Every other key (`image_id`, `size`) belongs to the picture."""
 
-Prediction = dict[str, Tensor]
+Prediction = dict[str, Tensor | RoIMasks]
 
 
 def inspect_model_output(output: list[Prediction], categories: Sequence[str] | None = None) -> None:
@@ -54,7 +54,8 @@ def filter_model_output(output: list[Prediction], score_threshold: float) -> lis
     """Keep the instances whose score is at least `score_threshold` (0 to 1).
 
     Returns a new list of new dicts. The keys in `PER_INSTANCE` are filtered, all others passed on as they
-    are. A picture in which nothing is left keeps its keys, with no rows: `masks` is then [0, 1, H, W].
+    are. A picture in which nothing is left keeps its keys, with no rows: `masks` is then [0, 1, H, W]. A
+    `RoIMasks` stays one: nothing is pasted.
 
     What is filtered out is gone from the result: to use a lower threshold, filter the model's output again.
 
@@ -75,31 +76,35 @@ def filter_model_output(output: list[Prediction], score_threshold: float) -> lis
 def get_boolean_mask(output: list[Prediction], mask_threshold: float = 0.5) -> list[Prediction]:
     """Turn soft masks [N, 1, H, W] into boolean ones [N, H, W]: True where above `mask_threshold`.
 
+    A `RoIMasks` is pasted here, so filter first: only what is left takes memory then.
+
     Returns a new list of new dicts; only `masks` differs. Soft masks [N, H, W] and integer masks of 0 and 1
     are taken too; masks that are boolean already stay as they are, whatever the threshold.
 
     Raises `TypeError` or `ValueError` when the threshold is no number from 0 to 1, when `output` is not a
-    list of predictions with masks, or when soft masks hold NaN or values beyond 0 to 1.
+    list of predictions with masks, or when soft masks hold NaN or values beyond 0 to 1; `MemoryError` when
+    pasting would take more than `roi_masks.MAX_BYTES`.
     """
     check_fraction("mask_threshold", mask_threshold)
     check_output(output, needs=("masks",))
     return [p | {"masks": boolean_masks(p["masks"], mask_threshold)} for p in output]
 
 
-def boolean_masks(masks: Tensor, mask_threshold: float = 0.5) -> Tensor:
+def boolean_masks(masks: Tensor | RoIMasks, mask_threshold: float = 0.5) -> Tensor:
     """Make boolean masks [N, H, W] of one picture's masks, as `get_boolean_mask` does for a whole output."""
-    if isinstance(masks, Tensor):
-        if masks.ndim not in (3, 4) or (masks.ndim == 4 and masks.shape[1] != 1):
-            raise ValueError(f"masks must be [N, 1, H, W] or [N, H, W], not {list(masks.shape)}.")
-        masks = masks.detach()
-        if masks.is_floating_point() and masks.numel() > 0:
-            low, high = (value.item() for value in torch.aminmax(masks))
-            if not (low >= 0 and high <= 1):  # written so that NaN fails too
-                raise ValueError(
-                    f"Soft masks hold values from 0 to 1; these go from {low:.3g} to {high:.3g}. "
-                    "If they are logits, call torch.sigmoid on them first."
-                )
-    if getattr(masks, "dtype", None) != torch.bool:
+    if isinstance(masks, RoIMasks):
+        return masks.paste(mask_threshold)
+    if masks.ndim not in (3, 4) or (masks.ndim == 4 and masks.shape[1] != 1):
+        raise ValueError(f"masks must be [N, 1, H, W] or [N, H, W], not {list(masks.shape)}.")
+    masks = masks.detach()
+    if masks.is_floating_point() and masks.numel() > 0:
+        low, high = (value.item() for value in torch.aminmax(masks))
+        if not (low >= 0 and high <= 1):  # written so that NaN fails too
+            raise ValueError(
+                f"Soft masks hold values from 0 to 1; these go from {low:.3g} to {high:.3g}. "
+                "If they are logits, call torch.sigmoid on them first."
+            )
+    if masks.dtype != torch.bool:
         masks = masks > mask_threshold
     return masks.squeeze(1) if masks.ndim == 4 else masks
 
@@ -116,15 +121,6 @@ def label_name(label: int, categories: Sequence[str] | None = None) -> str:
     # Looked at by hand, since categories[-1] would quietly name the last class.
     known = 0 <= label < len(categories) and categories[label] != "N/A"
     return categories[label] if known else f"id {label} (unknown)"
-
-
-def check_fraction(name: str, value: float) -> None:
-    """Raise `TypeError` or `ValueError` unless `value`, called `name`, is a number from 0 to 1."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number from 0 to 1, not {value!r} ({type(value).__name__}).")
-    if not 0 <= value <= 1:  # NaN fails too
-        hint = f" Write {value / 100:g}, not {value:g}." if 1 < value <= 100 else ""
-        raise ValueError(f"{name} must be a number from 0 to 1, not {value:g}.{hint}")
 
 
 def check_output(output: list[Prediction], needs: Sequence[str]) -> None:
@@ -164,7 +160,9 @@ def check_prediction(prediction: Prediction, needs: Sequence[str], where: str = 
         if key not in prediction:
             continue
         value = prediction[key]
-        if not _has_rows(key, value):
+        if not (
+            isinstance(value, Tensor) and value.ndim > 0 or isinstance(value, RoIMasks) and key == "masks"
+        ):
             raise TypeError(f"{where}: {key} must be a tensor with one row per instance, not {_type(value)}.")
         lengths[key] = len(value)
     if len(set(lengths.values())) > 1:
@@ -181,13 +179,6 @@ def check_prediction(prediction: Prediction, needs: Sequence[str], where: str = 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _has_rows(key: str, value: object) -> bool:
-    if isinstance(value, Tensor):
-        return value.ndim > 0
-    # Masks may be an object of another kind that has a length and is indexed like a tensor.
-    return key == "masks" and hasattr(value, "__len__") and not isinstance(value, list | tuple | np.ndarray)
 
 
 def _type(value: object) -> str:

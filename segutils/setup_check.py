@@ -52,20 +52,15 @@ def first_look(path: str | Path = "output/first_look.png") -> Path:
 
     path: where the PNG goes; its folder is made when it is missing. Returns the path.
     """
-    import torch
     from torchvision.transforms.functional import to_pil_image
 
     from segutils.display import draw_instances
     from segutils.images import load_image, resize, sample_images
-    from segutils.models import load_model
-    from segutils.predictions import filter_model_output, get_boolean_mask
+    from segutils.models import load_model, predict
 
     image = resize(load_image(sample_images()["coins"]), 768)  # twice its size, so that labels have room
     model, weights = load_model()
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        output = model([weights.transforms()(image).to(device)])
-    prediction = get_boolean_mask(filter_model_output(output, 0.5))[0]
+    [prediction] = predict(model, [image], score_threshold=0.5)
 
     categories = weights.meta["categories"]
     counts = Counter(categories[label] for label in prediction["labels"].tolist())

@@ -13,6 +13,7 @@ from segutils.predictions import (
     inspect_model_output,
     label_name,
 )
+from segutils.roi_masks import RoIMasks
 
 CATEGORIES = ("__background__", "banana", "book", "cell phone", "coin", "N/A")
 
@@ -167,28 +168,23 @@ def test_filter_passes_on_what_belongs_to_the_picture():
     assert filtered["area"].tolist() == [3.0]
 
 
-class Masks:
-    """Masks of another kind: a length, rows picked like a tensor's, and a comparison that gives booleans."""
-
-    def __init__(self, soft):
-        self.soft = soft
-
-    def __len__(self):
-        return len(self.soft)
-
-    def __getitem__(self, rows):
-        return Masks(self.soft[rows])
-
-    def __gt__(self, threshold):
-        return self.soft > threshold
-
-
-def test_masks_may_be_another_object():
+def test_roi_masks_are_filtered_unpasted_and_then_pasted(monkeypatch):
     p = prediction([0.9, 0.8, 0.1])
-    output = [p | {"masks": Masks(p["masks"])}]
-    filtered = filter_model_output(output, 0.5)
-    assert isinstance(filtered[0]["masks"], Masks) and len(filtered[0]["masks"]) == 2
-    assert torch.equal(get_boolean_mask(filtered)[0]["masks"], p["masks"][:2, 0] > 0.5)
+    boxes = torch.tensor([[0.0, 0.0, 3.0, 3.0]] * 3)
+    output = [p | {"boxes": boxes, "masks": RoIMasks(torch.rand(3, 1, 28, 28), boxes, (4, 6))}]
+    with monkeypatch.context() as patch:
+        patch.setattr(RoIMasks, "paste", lambda *_: pytest.fail("pasted"))
+        filtered = filter_model_output(output, 0.5)
+    assert isinstance(filtered[0]["masks"], RoIMasks) and len(filtered[0]["masks"]) == 2
+    expected = output[0]["masks"].paste(0.3)[:2]
+    assert torch.equal(get_boolean_mask(filtered, 0.3)[0]["masks"], expected)
+    assert len(output[0]["masks"]) == 3
+
+
+def test_a_paste_that_is_too_large_is_refused():
+    masks = RoIMasks(torch.rand(3, 1, 28, 28), torch.rand(3, 4), (30_000, 40_000))
+    with pytest.raises(MemoryError, match="3 masks of 40000 x 30000 pixels would take 3.6 GB"):
+        get_boolean_mask([{"masks": masks}])
 
 
 BAD_THRESHOLDS = [

@@ -1,0 +1,201 @@
+"""predict: what model(images) finds, for any Mask R-CNN of torchvision, with masks that stay small."""
+
+import numpy as np
+import pytest
+import torch
+from torchvision.models.detection import (
+    MaskRCNN,
+    fasterrcnn_mobilenet_v3_large_320_fpn,
+    maskrcnn_resnet50_fpn,
+    maskrcnn_resnet50_fpn_v2,
+)
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.ops import MultiScaleRoIAlign
+
+from segutils import (
+    RoIMasks,
+    draw_instances,
+    filter_model_output,
+    get_boolean_mask,
+    load_image,
+    load_model,
+    predict,
+    render_scene,
+    sample_images,
+)
+
+DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
+SMALL = {
+    "min_size": 128,
+    "max_size": 192,
+    "rpn_post_nms_top_n_test": 40,
+    "box_score_thresh": 0.0,
+    "box_detections_per_img": 20,
+}
+
+
+def one_map() -> MaskRCNN:
+    """A Mask R-CNN on a backbone that gives one feature map instead of a pyramid."""
+    backbone = torch.nn.Conv2d(3, 16, 7, stride=8, padding=3)
+    backbone.out_channels = 16
+    pools = {
+        f"{name}_roi_pool": MultiScaleRoIAlign(["0"], output_size=size, sampling_ratio=2)
+        for name, size in (("box", 7), ("mask", 14))
+    }
+    anchors = AnchorGenerator(((16, 32, 64),), ((0.5, 1.0, 2.0),))
+    return MaskRCNN(backbone, num_classes=3, rpn_anchor_generator=anchors, **pools, **SMALL)
+
+
+BUILDERS = {
+    "tabletop": lambda: load_model("tabletop", device="cpu")[0],
+    "v1": lambda: maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, **SMALL),
+    "v2": lambda: maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, **SMALL),
+    "one map": one_map,
+}
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Of three sizes; in the last, nothing is to be found."""
+    coins = load_image(sample_images()["coins"])
+    return [render_scene(68)[0], coins, torch.full((3, 50, 70), 128, dtype=torch.uint8)]
+
+
+@pytest.fixture(scope="module", params=[(name, device) for name in BUILDERS for device in DEVICES], ids=str)
+def run(request, pictures):
+    """A model, and what torchvision's own call gives."""
+    name, device = request.param
+    torch.manual_seed(0)
+    model = BUILDERS[name]().eval().to(device)
+    with torch.inference_mode():
+        return model, model([(picture / 255).to(device) for picture in pictures])
+
+
+def same(output, expected, mask_thresholds=(0.5,)):
+    """Equal in all keys, and bit for bit in the masks cut at some thresholds."""
+    assert len(output) == len(expected)
+    for found, wanted in zip(output, expected, strict=True):
+        assert found.keys() == wanted.keys()
+        assert all(torch.equal(found[key], wanted[key]) for key in ("boxes", "labels", "scores"))
+        assert isinstance(found["masks"], RoIMasks) and found["masks"].shape == wanted["masks"].shape
+        for threshold in mask_thresholds:
+            assert torch.equal(found["masks"] > threshold, wanted["masks"] > threshold)
+
+
+def test_it_equals_the_model(run, pictures):
+    model, expected = run
+    assert sum(len(found["scores"]) for found in expected[:2]) > 20
+    before = [picture.clone() for picture in pictures]
+    same(predict(model, pictures), expected, (0, 0.1, 0.5, 0.9, 1))  # uint8
+    same(predict(model, [picture / 255 for picture in pictures]), expected)  # float
+    same(predict(model, tuple((picture / 255).double() for picture in pictures)), expected)
+    same(predict(model, pictures[1][None]), model_alone(model, pictures[1]))  # a batch [1, 3, H, W]
+    assert all(torch.equal(a, b) for a, b in zip(pictures, before))
+    assert model.roi_heads.score_thresh in (0.0, 0.05) and not model.training
+
+
+def model_alone(model, picture):
+    with torch.inference_mode():
+        return model([(picture / 255).to(next(model.parameters()).device)])
+
+
+def test_a_score_threshold_is_like_filtering_afterwards(run, pictures):
+    model, expected = run
+    scores = torch.cat([found["scores"] for found in expected]).sort(descending=True).values
+    # Some score itself, so that "at least" is put to the test.
+    for threshold in (0.0, scores[len(scores) // 4].item(), scores[0].item(), 1.0):
+        wanted = filter_model_output(expected, threshold)
+        found = predict(model, pictures, threshold)
+        for a, b in zip(found, wanted, strict=True):
+            assert all(torch.equal(a[key], b[key]) for key in ("boxes", "labels", "scores"))
+            assert len(a["masks"]) == len(b["masks"])
+            # Fewer masks in one go may be added up in another order: the last digit is free.
+            differing = (a["masks"] > 0.5) ^ (b["masks"] > 0.5)
+            near = (b["masks"] - 0.5).abs() < 1e-5
+            assert not (differing & ~near).any()
+
+
+def test_a_score_threshold_spares_the_mask_head_the_work(pictures):
+    model = load_model("tabletop", device="cpu")[0]
+    worked_on = []
+    handle = model.roi_heads.mask_head.register_forward_hook(
+        lambda _, rois, __: worked_on.append(len(rois[0]))
+    )
+    all_of_them, likely = predict(model, pictures[:1]), predict(model, pictures[:1], 0.8)
+    handle.remove()
+    assert worked_on == [len(all_of_them[0]["scores"]), len(likely[0]["scores"])]
+    assert 0 < worked_on[1] < worked_on[0]
+
+
+def test_the_helpers_take_what_predict_gives(run, pictures, capsys):
+    model, expected = run
+    threshold = expected[0]["scores"].median().item()
+    output = predict(model, pictures)
+    filtered = filter_model_output(output, threshold)
+    same(filtered, filter_model_output(expected, threshold))
+    assert all(isinstance(found["masks"], RoIMasks) for found in filtered)  # nothing was pasted
+    ours, theirs = get_boolean_mask(filtered), get_boolean_mask(filter_model_output(expected, threshold))
+    for found, wanted, picture, small in zip(ours, theirs, pictures, filtered, strict=True):
+        assert torch.equal(found["masks"], wanted["masks"])
+        drawn = draw_instances(picture, wanted)
+        assert torch.equal(draw_instances(picture, small), drawn)
+
+
+def test_no_gradients_and_nothing_of_the_picture_s_size_is_kept(pictures):
+    model = load_model("tabletop", device="cpu")[0]
+    [found] = predict(model, [torch.nn.functional.interpolate(pictures[0][None], size=(1500, 2000))[0]])
+    assert not any(found[key].requires_grad for key in ("boxes", "scores"))
+    assert 0 < found["masks"].nbytes < 10_000 * len(found["scores"])
+    assert found["masks"].shape[2:] == (1500, 2000)
+
+
+GREY = torch.zeros(3, 40, 60)
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        ([], ValueError, "the list is empty"),
+        (GREY, TypeError, r"Put the picture in a list: predict\(model, \[image\]\)"),
+        (
+            ["cat.jpg"],
+            TypeError,
+            r"Picture 1 must be a tensor \[3, H, W\], not str. Read files with load_image",
+        ),
+        ([GREY, np.zeros((40, 60, 3))], TypeError, "Picture 2 must be a tensor .* not ndarray"),
+        ([GREY, torch.zeros(40, 60, 3)], ValueError, r"Picture 2 .* not \[40, 60, 3\]. .* use image.permute"),
+        ([torch.zeros(1, 40, 60)], ValueError, r"Picture 1 must be \[3, H, W\], not \[1, 40, 60\]"),
+        ([torch.zeros(4, 40, 60)], ValueError, r"not \[4, 40, 60\]"),
+        ([torch.zeros(3, 0, 60)], ValueError, r"not \[3, 0, 60\]"),
+        ([torch.zeros(1, 3, 40, 60)], ValueError, r"not \[1, 3, 40, 60\]"),
+        ([GREY.long()], TypeError, "Picture 1 must hold uint8 or float values, not torch.int64"),
+        ([GREY + 200], ValueError, "Picture 1: A float picture .* go from 200 to 200. Divide it by 255"),
+        ([GREY - 2], ValueError, "go from -2 to -2. If it was normalised, undo that first"),
+        ([GREY * torch.nan], ValueError, "Picture 1: The picture has 7200 values that are NaN"),
+        ([torch.zeros(3, 2, 3000)], ValueError, "Picture 1 is 3000 x 2 pixels: .* Cut it into pieces"),
+    ],
+)
+def test_pictures_are_checked(images, error, message):
+    model = load_model("tabletop", device="cpu")[0]
+    with pytest.raises(error, match=message):
+        predict(model, images)
+
+
+def test_tiny_and_thin_pictures_run():
+    model = load_model("tabletop", device="cpu")[0]
+    for height, width in ((1, 1), (1, 500), (500, 1)):
+        [found] = predict(model, [torch.rand(3, height, width)])
+        assert found["masks"].shape[2:] == (height, width)
+
+
+def test_the_model_and_the_threshold_are_checked():
+    model = load_model("tabletop", device="cpu")[0]
+    for threshold, error in ((80, "Write 0.8, not 80"), (-1, "not -1"), (float("nan"), "not nan")):
+        with pytest.raises(ValueError, match=f"score_threshold must be .*{error}"):
+            predict(model, [GREY], threshold)
+    with pytest.raises(ValueError, match=r"in training mode. Call model.eval\(\)"):
+        predict(model.train(), [GREY])
+    without_masks = fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None).eval()
+    for other, kind in ((without_masks, "FasterRCNN"), (torch.nn.Linear(1, 1), "Linear"), ("coco", "str")):
+        with pytest.raises(TypeError, match=f"takes a Mask R-CNN of torchvision, not {kind}"):
+            predict(other, [GREY])
