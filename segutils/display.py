@@ -205,8 +205,9 @@ def draw_instances(
     """Draw the instances of one prediction on a picture: masks, outlines, boxes, and "name score" labels.
 
     image: [3, H, W], uint8 or float 0 to 1 (every picture that `show` takes will do).
-    prediction: one dict with `labels`, and `boxes` or `masks` or both; masks are boolean [N, H, W] or soft
-        [N, 1, H, W], which are cut at 0.5. Without `scores`, as in annotations, a label is the name alone.
+    prediction: one dict with `labels`, and `boxes` or `masks` or both. Masks are boolean [N, H, W], soft
+        [N, 1, H, W], or a `RoIMasks`; the last two are cut at 0.5. Without `scores`, as in annotations, a label
+        is the name alone.
     categories: the names of the classes, `weights.meta["categories"]`.
     alpha: how strongly masks cover the picture, from 0 (not at all) to 1 (opaque).
     color_by: "class" (each class has its colour, see `class_color`) or "instance" (each instance its own;

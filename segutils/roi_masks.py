@@ -89,7 +89,7 @@ class RoIMasks:
     def __repr__(self) -> str:
         height, width = self.image_size
         side = self.probs.shape[-1]
-        return f"RoIMasks({len(self)} of {side} x {side}, for a picture of {width} x {height}: {self.nbytes:,} bytes)"
+        return f"RoIMasks({len(self)} of {side} x {side}, for a picture of {height} x {width}: {self.nbytes:,} bytes)"
 
     @property
     def shape(self) -> torch.Size:
@@ -136,10 +136,10 @@ class RoIMasks:
         each = height * width
         if len(self) * each > max_bytes:
             raise MemoryError(
-                f"{len(self)} masks of {width} x {height} pixels would take {len(self) * each / 1e9:.1f} GB, more than "
+                f"{len(self)} masks of {height} x {width} pixels would take {len(self) * each / 1e9:.1f} GB, more than "
                 f"the {max_bytes / 1e9:.1f} GB allowed. Keep fewer instances first (filter_model_output; "
                 f"{max_bytes // each} would fit), or do without: draw_instances, and masks.crops(), which gives "
-                "each mask as large as its box. Or allow more: masks.paste(max_bytes=...)."
+                "each mask as large as its box. Or allow more: prediction['masks'].paste(max_bytes=...)."
             )
         if self.probs.device.type == "cpu":
             # NumPy's zeros cost nothing until they are written to, so only the pixels of the crops are paid for.

@@ -183,7 +183,7 @@ def test_roi_masks_are_filtered_unpasted_and_then_pasted(monkeypatch):
 
 def test_a_paste_that_is_too_large_is_refused():
     masks = RoIMasks(torch.rand(3, 1, 28, 28), torch.rand(3, 4), (30_000, 40_000))
-    with pytest.raises(MemoryError, match="3 masks of 40000 x 30000 pixels would take 3.6 GB"):
+    with pytest.raises(MemoryError, match="3 masks of 30000 x 40000 pixels would take 3.6 GB"):
         get_boolean_mask([{"masks": masks}])
 
 

@@ -142,7 +142,7 @@ def test_it_has_a_length_and_is_indexed_like_a_tensor():
 def test_it_tells_its_size_and_moves_between_devices():
     masks = some(3)
     assert masks.shape == (3, 1, 40, 60) and masks.nbytes == 3 * (28 * 28 + 4) * 4
-    assert repr(masks) == "RoIMasks(3 of 28 x 28, for a picture of 60 x 40: 9,456 bytes)"
+    assert repr(masks) == "RoIMasks(3 of 28 x 28, for a picture of 40 x 60: 9,456 bytes)"
     for device in DEVICES:
         moved = masks.to(device)
         assert moved.probs.device.type == moved.boxes.device.type == device
@@ -170,7 +170,7 @@ def test_a_paste_that_is_too_large_is_refused_with_the_numbers():
     with pytest.raises(MemoryError) as caught:
         masks > 0.5  # noqa: B015
     message = str(caught.value)
-    assert re.search(r"200 masks of 4000 x 3000 pixels would take 2\.4 GB, more than the 2\.0 GB", message)
+    assert re.search(r"200 masks of 3000 x 4000 pixels would take 2\.4 GB, more than the 2\.0 GB", message)
     for way_out in ("filter_model_output", "166 would fit", "draw_instances", "masks.crops()", "max_bytes="):
         assert way_out in message
     assert len(masks.crops()) == 200  # which needs no such thing
