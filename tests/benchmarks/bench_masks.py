@@ -177,7 +177,9 @@ def draw_plot(results: dict[tuple, tuple[Measured, Measured]]) -> None:
     names = [name for name in PICTURES if (stage, name, count) in results]
     pixels = [PICTURES[name][0] * PICTURES[name][1] / 1e6 for name in names]
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for ax, field, label, text in zip(axes, (0, 1), ("time", "added memory"), (duration, size)):
+    figure.suptitle(f"After the network, {count} instances: paste, filter at 0.8, boolean, draw", fontsize=12)
+    labels = ("time (logarithmic)", "added memory (logarithmic)")
+    for ax, field, label, text in zip(axes, (0, 1), labels, (duration, size)):
         for way, name, color in ((0, "torchvision", "#D55E00"), (1, "segutils", "#0072B2")):
             values = [results[stage, name, count][way][field] for name in names]
             ax.plot(pixels, values, marker="o", color=color, linewidth=2, label=name)
@@ -186,13 +188,14 @@ def draw_plot(results: dict[tuple, tuple[Measured, Measured]]) -> None:
                 ax.annotate(
                     text(value), (x, value), (0, above), textcoords="offset points", ha="center", color=color
                 )
-        ax.set(xscale="log", yscale="log", title=f"{label}, {count} instances", xlabel="picture")
+        ax.set(xscale="log", yscale="log", xlabel="picture")
+        ax.set_title(label, fontsize=11)
         ax.set_xticks(pixels, names)
         ax.minorticks_off()
         ax.set_yticks([])
         ax.margins(x=0.15, y=0.2)
         ax.spines[["top", "right", "left"]].set_visible(False)
-    axes[0].legend(frameon=False, loc="center left")
+    figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=2)
     PLOT.parent.mkdir(exist_ok=True)
     figure.savefig(PLOT, dpi=120)
     plt.close(figure)
