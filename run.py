@@ -3,6 +3,7 @@
 
 python3 run.py                     set up, check, segment a first photograph, open the course in JupyterLab
 python3 run.py --no-lab            the same, but stop before JupyterLab
+python3 run.py --model coco        let all notebooks use torchvision's COCO model (fetched once: 170 MB)
 python3 run.py test [...]          run every test; what follows goes to pytest
 python3 run.py build [...]         execute all notebooks in place, or only those named
 python3 run.py bench               run the benchmarks
@@ -72,24 +73,24 @@ in the environment variable HTTPS_PROXY. Then run the same command again.""")
 
 
 def main(command="", *rest):
-    if command not in ("", "--no-lab", *COMMANDS):
+    model, command, *rest = (*rest, "") if command == "--model" and rest else (None, command, *rest)
+    if command not in ("", "--no-lab", *(() if model else COMMANDS)):
         sys.exit(__doc__)
     set_up()
     if command in COMMANDS:
         own = {name: os.environ[name] for name in os.environ if name not in UNSET}
         return call(PYTHON, *COMMANDS[command], *rest, env={**own, **FIXED})
     failed = call(PYTHON, "segutils/setup_check.py")
+    if model and not failed:
+        os.environ["SEGUTILS_MODEL"] = model
+        failed = call(PYTHON, "-m", "segutils.models", "fetch", model)
     if failed or command == "--no-lab":
         return failed
     lab = [f"--ServerApp.root_dir={ROOT}", "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb"]
     if sys.platform.startswith("linux") and not any(map(os.environ.get, SCREENS)):
-        print(
-            "This machine has no screen: open the address below that contains 'token=' in a browser.",
-            flush=True,
-        )
+        print("No screen here: open the address below with 'token=' in it in a browser.", flush=True)
         lab.append("--no-browser")
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        lab.append("--allow-root")  # as in a container, where JupyterLab would refuse otherwise
+    lab += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # as in a container
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for JupyterLab, which asks back
     return call(PYTHON, "-m", "jupyterlab", *lab)
 

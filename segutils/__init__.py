@@ -2,7 +2,8 @@
 
 try:
     # Pictures in
-    from segutils.images import DATA_DIR, load_image, resize, sample_images
+    from segutils.images import DATA_DIR, PHOTO_CREDITS, ImageLoadError
+    from segutils.images import load_image, load_mask, resize, sample_images
 
     # Models, and what they return
     from segutils.models import MaskRCNN_Tabletop_Weights, load_model, maskrcnn_tabletop, predict
@@ -26,7 +27,9 @@ except (ImportError, RuntimeError) as error:
 __all__ = [
     "CATEGORIES",
     "DATA_DIR",
+    "ImageLoadError",
     "MaskRCNN_Tabletop_Weights",
+    "PHOTO_CREDITS",
     "RoIMasks",
     "class_color",
     "draw_instances",
@@ -34,6 +37,7 @@ __all__ = [
     "get_boolean_mask",
     "inspect_model_output",
     "load_image",
+    "load_mask",
     "load_model",
     "maskrcnn_tabletop",
     "mean_average_precision",

@@ -1,11 +1,11 @@
-"""Pictures in: one gate that turns any picture file into the same kind of tensor."""
+"""Pictures in: one gate that turns any picture file into the same kind of tensor, and one for files of masks."""
 
 import difflib
 import math
 import os
 import re
-import struct
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.cbook
@@ -20,8 +20,19 @@ _PACKAGE = Path(__file__).resolve().parent
 # An installed wheel carries the data inside the package; a clone of the repository has it beside the package.
 DATA_DIR: Path = _PACKAGE / "data" if (_PACKAGE / "data").is_dir() else _PACKAGE.parent / "data"
 
-MAX_PIXELS = 80_000_000
-"""The largest picture `load_image` opens, in pixels: 240 MB when decoded. Pillow warns just above this."""
+MAX_PIXELS = 50_000_000
+"""The largest picture `load_image` opens, in pixels: what large phone cameras take, and 150 MB when decoded."""
+
+PHOTO_CREDITS: dict[str, str] = {
+    "astronaut": "Eileen Collins; photograph: NASA, public domain",
+    "chelsea": "Chelsea the cat; photograph: Stefan van der Walt, CC0",
+    "coffee": "a cup at Pikolo Espresso Bar; photograph: Rachel Michetti, CC0",
+    "coins": "Greek coins from Pompeii; Brooklyn Museum Collection",
+    "grace_hopper": "Grace Hopper; photograph: James S. Davis, US Navy, public domain",
+    "hubble": "Hubble eXtreme Deep Field; NASA, public domain",
+    "ihc": "stained colon tissue; Center for Microscopy And Molecular Imaging",
+}
+"""Who and what is in the photographs of `sample_images`, who took them, and their licence."""
 
 _SKIMAGE_SAMPLES = {
     "astronaut": "astronaut.png",
@@ -31,6 +42,14 @@ _SKIMAGE_SAMPLES = {
     "hubble": "hubble_deep_field.jpg",
     "ihc": "ihc.png",
 }
+
+
+class ImageLoadError(ValueError):
+    """A file cannot be read as a picture. `path` is the file, `reason` says why and what to do."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"'{path}' {reason}")
+        self.path, self.reason = path, reason
 
 
 def load_image(path: str | Path) -> Tensor:
@@ -47,35 +66,94 @@ def load_image(path: str | Path) -> Tensor:
     `path` may begin with `~`. Every format that Pillow knows is read: PNG, JPEG, WebP, GIF, BMP, TIFF and
     more.
 
-    Raises `FileNotFoundError` or `IsADirectoryError` when there is no such file, and `ValueError` when the
+    Raises `FileNotFoundError` or `IsADirectoryError` when there is no such file, and `ImageLoadError` when the
     path is a web address, or the file is empty, damaged, larger than `MAX_PIXELS`, or not a picture.
     """
-    path = _existing_file(path)
+    return _read("load_image", path, _to_tensor)
+
+
+def load_mask(path: str | Path) -> Tensor:
+    """Read a mask file into whole numbers, int64 [H, W]: for each pixel, the number of its class or instance.
+
+    The numbers are those in the file, neither scaled nor looked up:
+
+    - a palette picture gives the palette's indices, not its colours;
+    - a grey picture of 8, 16 or 32 bits gives its values, a black-and-white one 0 and 1;
+    - a mask taken sideways is turned upright, as its photo is (EXIF orientation);
+    - of a file with several pages, the first is taken.
+
+    Keep masks as PNG: JPEG changes numbers a little, above all along the edges.
+
+    Raises what `load_image` raises, and `ImageLoadError` for pictures in colour, with transparency or of
+    floating-point numbers: what number a colour stands for is not in the file.
+    """
+    return _read("load_mask", path, _to_numbers)
+
+
+def _read(function: str, path: str | Path, convert: Callable[[Image.Image], Tensor]) -> Tensor:
+    """Open a picture file, turn it upright and convert it; if that cannot be done, say what is wrong with it."""
+    path = _existing_file(function, path)
     try:
         with warnings.catch_warnings():
-            # Pillow's own warning about large pictures: our own check is stricter and says more.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Pillow warns of large pictures, of which our own check says more, and of odd details in a file.
+            warnings.simplefilter("ignore")
             with Image.open(path) as picture:  # reads the header only
                 width, height = picture.size
                 if width * height > MAX_PIXELS:
                     raise Image.DecompressionBombError(f"it has {width} x {height} pixels")
-                rgb = to_rgb(ImageOps.exif_transpose(picture))
+                ImageOps.exif_transpose(picture, in_place=True)
+                return convert(picture)
+    except (PermissionError, ImageLoadError):
+        raise
     except Image.DecompressionBombError as error:
-        raise ValueError(
-            f"'{path}' is too large ({error}). At most {MAX_PIXELS // 1_000_000} million pixels are opened: "
-            "make the picture smaller, or cut it into pieces."
+        raise ImageLoadError(
+            path,
+            f"is too large ({error}). At most {MAX_PIXELS // 1_000_000} million pixels are opened: "
+            "make the picture smaller, or cut it into pieces.",
         ) from error
     except UnidentifiedImageError as error:
-        raise ValueError(f"'{path}' is not a picture that can be read. {_guess_content(path)}") from error
-    except (OSError, SyntaxError, EOFError, IndexError, struct.error) as error:
-        if isinstance(error, PermissionError):
-            raise
-        raise ValueError(
-            f"'{path}' is damaged or cut short ({error}). Copy or download the file again."
+        raise ImageLoadError(path, f"is not a picture that can be read. {_guess_content(path)}") from error
+    except _NoRange as error:
+        raise ImageLoadError(path, f"cannot be turned into RGB. {error}") from error
+    except _NoMask as error:
+        raise ImageLoadError(path, f"is not a mask. {error}") from error
+    except Exception as error:  # Pillow's decoders raise nearly everything there is on damaged files
+        raise ImageLoadError(
+            path, f"is damaged or cut short ({error}). Copy or download the file again."
         ) from error
-    except ValueError as error:
-        raise ValueError(f"'{path}' cannot be turned into RGB. {error}") from error
-    return F.pil_to_tensor(rgb).contiguous()
+
+
+def _to_tensor(picture: Image.Image) -> Tensor:
+    """Make a tensor [3, H, W] of a Pillow picture, strip by strip, so that it is never in memory three times."""
+    picture.load()
+    width, height = picture.size
+    image = torch.empty(3, height, width, dtype=torch.uint8)
+    rows = max(1, 2_000_000 // width)
+    for top in range(0, height, rows):
+        strip = picture.crop((0, top, width, min(top + rows, height)))
+        image[:, top : top + rows] = F.pil_to_tensor(to_rgb(strip))
+    return image
+
+
+def _to_numbers(picture: Image.Image) -> Tensor:
+    """Make a tensor [H, W] of the numbers in a Pillow picture."""
+    if picture.mode == "F":
+        raise _NoMask("It holds floating-point numbers. Round them, and save them as PNG with 8 or 16 bits.")
+    if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
+        raise _NoMask(
+            f"It holds colours or transparency (mode {picture.mode}), not one number for each pixel. Give each colour "
+            "its number: image = load_image(path), a mask of zeros, and then for each colour "
+            "mask[(image == torch.tensor(color)[:, None, None]).all(0)] = number."
+        )
+    return torch.from_numpy(np.asarray(picture).astype(np.int64))
+
+
+class _NoMask(ValueError):
+    """A picture does not hold one whole number for each pixel."""
+
+
+class _NoRange(ValueError):
+    """The numbers in a picture do not say what is black and what is white."""
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
@@ -87,13 +165,13 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         # `convert("RGB")` would clip: a 16-bit value of 1000 would become white instead of nearly black.
         values = np.asarray(picture)
         if values.min() < 0 or values.max() > 65535:
-            raise ValueError(
+            raise _NoRange(
                 f"The picture holds numbers from {values.min()} to {values.max()}; 0 to 255 (8 bits) or "
                 "0 to 65535 (16 bits) can be shown. Scale it first."
             )
         return Image.fromarray(np.rint(values / 257).astype(np.uint8)).convert("RGB")
     if picture.mode == "F":
-        raise ValueError(
+        raise _NoRange(
             "The picture holds floating-point numbers, whose black and white are not known. "
             "Save it with 8 or 16 bits first."
         )
@@ -178,13 +256,13 @@ def sample_images() -> dict[str, Path]:
     return dict(sorted((samples | photographs).items()))
 
 
-def _existing_file(path: str | Path) -> Path:
+def _existing_file(function: str, path: str | Path) -> Path:
     """Check that `path` names a file with something in it, and say what is wrong if it does not."""
     if not isinstance(path, str | Path):
-        raise TypeError(f"load_image takes the path of a file (str or Path), not {_describe(path)}.")
+        raise TypeError(f"{function} takes the path of a file (str or Path), not {_describe(path)}.")
     # Two letters or more, so that the drive of a Windows path (C:/) is not taken for a web address.
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
-        raise ValueError(f"'{path}' is a web address. Download the picture, then give the path of the file.")
+        raise ImageLoadError(path, "is a web address. Download the picture, then give the path of the file.")
     path = Path(os.path.expanduser(path))
     if path.is_dir():
         pictures = sorted(p.name for p in path.iterdir() if p.suffix.lower() in Image.registered_extensions())
@@ -194,7 +272,7 @@ def _existing_file(path: str | Path) -> Path:
     if not path.exists():
         raise FileNotFoundError(_not_found(path))
     if path.stat().st_size == 0:
-        raise ValueError(f"'{path}' is empty (0 bytes). Copy or download the file again.")
+        raise ImageLoadError(path, "is empty (0 bytes). Copy or download the file again.")
     return path
 
 

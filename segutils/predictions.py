@@ -14,6 +14,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -163,7 +164,10 @@ def check_prediction(prediction: Prediction, needs: Sequence[str], where: str = 
         if not (
             isinstance(value, Tensor) and value.ndim > 0 or isinstance(value, RoIMasks) and key == "masks"
         ):
-            raise TypeError(f"{where}: {key} must be a tensor with one row per instance, not {_type(value)}.")
+            hint = f" Use torch.from_numpy({key})." if isinstance(value, np.ndarray) else ""
+            raise TypeError(
+                f"{where}: {key} must be a tensor with one row per instance, not {_type(value)}.{hint}"
+            )
         lengths[key] = len(value)
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{key} {length}" for key, length in lengths.items())

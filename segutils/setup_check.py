@@ -59,7 +59,7 @@ def first_look(path: str | Path = "output/first_look.png") -> Path:
     from segutils.models import load_model, predict
 
     image = resize(load_image(sample_images()["coins"]), 768)  # twice its size, so that labels have room
-    model, weights = load_model()
+    model, weights = load_model("tabletop")  # whatever SEGUTILS_MODEL says: nothing is downloaded for this
     [prediction] = predict(model, [image], score_threshold=0.5)
 
     categories = weights.meta["categories"]

@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as F
 from tqdm.auto import tqdm
 
-from segutils.models import file_hash, maskrcnn_tabletop
+from segutils.downloads import file_hash
+from segutils.models import maskrcnn_tabletop
 from segutils.tabletop import make_target, render_scene
 
 TRAINING_SEEDS = range(1_000_000, 2_000_000)

@@ -13,9 +13,11 @@ import skimage.data
 import torch
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
+from unchanged import unchanged
 
 from segutils import display
 from segutils.display import CLASS_COLORS, class_color, draw_instances, show
+from segutils.roi_masks import RoIMasks
 
 CATEGORIES = ("__background__", "banana", "book", "cell phone", "coin")
 
@@ -259,7 +261,7 @@ def test_show_in_a_notebook_is_a_small_jpeg_with_a_description(notebook):
     ],
 )
 def test_show_refuses(pictures, error, message):
-    with pytest.raises(error, match=message):
+    with unchanged(pictures), pytest.raises(error, match=message):
         show(pictures)
     assert plt.get_fignums() == []
 
@@ -437,8 +439,33 @@ def test_draw_takes_soft_masks_grey_and_float_pictures():
     assert torch.equal(draw_instances(GREY[:1], p, CATEGORIES), expected)
     target = p | {"masks": p["masks"].to(torch.uint8)}
     assert torch.equal(draw_instances(GREY, target, CATEGORIES), expected)
+    in_files = p | {"masks": p["masks"].to(torch.uint8) * 255}
+    assert torch.equal(draw_instances(GREY, in_files, CATEGORIES), expected)
     without_boxes = {k: v for k, v in p.items() if k != "boxes"}
     assert torch.equal(draw_instances(GREY, without_boxes, CATEGORIES), expected)
+
+
+def test_draw_takes_arrays_and_pillow_pictures():
+    p, array = squares((10, 20, 60, 80)), RGB.repeat(1, 30, 27)[:, :120, :160].permute(1, 2, 0).numpy()
+    expected = draw_instances(torch.from_numpy(array).permute(2, 0, 1), p, CATEGORIES)
+    for picture in (array, array / 255, Image.fromarray(array)):
+        with unchanged(picture, p):
+            assert torch.equal(draw_instances(picture, p, CATEGORIES), expected)
+
+
+@pytest.mark.parametrize("size", [(1, 40), (40, 1)])
+def test_draw_keeps_sides_of_one_pixel(size):
+    image = torch.zeros(3, *size, dtype=torch.uint8)
+    masks = torch.zeros(2, *size, dtype=torch.bool)
+    masks.view(2, -1)[0, :10], masks.view(2, -1)[1, 20:30] = True, True
+    p = {"labels": torch.tensor([1, 2]), "masks": masks}
+    drawn = draw_instances(image, p, alpha=1, **BARE)
+    assert torch.equal(draw_instances(image, p | {"masks": masks[:, None].float()}, alpha=1, **BARE), drawn)
+    assert [tuple(drawn.flatten(1)[:, i].tolist()) for i in (5, 15, 25)] == [
+        class_color(1),
+        (0, 0, 0),
+        class_color(2),
+    ]
 
 
 def test_draw_boxes_alone():
@@ -505,6 +532,27 @@ GOOD = squares((10, 20, 60, 80))
             ValueError,
             "masks are 30 x 28 pixels .* picture is 160 x 120",
         ),
+        (
+            GOOD | {"masks": torch.rand(1, 1, 28, 28)},  # what a mask head gives
+            {},
+            ValueError,
+            "masks are 28 x 28 pixels .* picture is 160 x 120. Draw on the picture that the model was given",
+        ),
+        (
+            GOOD | {"masks": RoIMasks(torch.rand(1, 1, 28, 28), GOOD["boxes"], (240, 320))},
+            {},
+            ValueError,
+            "masks are 320 x 240 pixels .* picture is 160 x 120",
+        ),
+        (
+            GOOD | {"masks": np.zeros((1, 120, 160))},
+            {},
+            TypeError,
+            r"not ndarray. Use torch.from_numpy\(masks\)",
+        ),
+        (GOOD | {"masks": torch.zeros(1, 120, 160, 1)}, {}, ValueError, r"not \[1, 120, 160, 1\]"),
+        (GOOD | {"masks": GOOD["masks"] * 3.0}, {}, ValueError, "Soft masks hold values from 0 to 1"),
+        (GOOD | {"boxes": torch.tensor([])}, {}, ValueError, "different lengths: boxes 0, labels 1"),
         (GOOD | {"masks": torch.zeros(1, 3, 120, 160)}, {}, ValueError, r"masks must be \[N, 1, H, W\]"),
         (GOOD | {"boxes": torch.zeros(1, 5)}, {}, ValueError, r"boxes must be \[N, 4\], not \[1, 5\]"),
         (GOOD | {"boxes": torch.full((1, 4), math.nan)}, {}, ValueError, "boxes hold NaN"),
@@ -515,14 +563,16 @@ GOOD = squares((10, 20, 60, 80))
     ],
 )
 def test_draw_refuses(prediction, options, error, message):
-    image = GREY.clone()
-    with pytest.raises(error, match=message):
-        draw_instances(image, prediction, **options)
-    assert torch.equal(image, GREY)
+    with unchanged(GREY, prediction), pytest.raises(error, match=message):
+        draw_instances(GREY, prediction, **options)
 
 
 def test_draw_refuses_bad_pictures():
     with pytest.raises(ValueError, match="Divide it by 255"):
         draw_instances(GREY.float(), GOOD)
+    with pytest.raises(ValueError, match="57600 values that are NaN"):
+        draw_instances(GREY * math.nan, GOOD)
+    with pytest.raises(TypeError, match="uint8, float or bool values, not uint16"):
+        draw_instances(GREY.to(torch.uint16), GOOD)
     with pytest.raises(ValueError, match=r"must be \[3, H, W\]"):
         draw_instances(torch.zeros(4, 120, 160), GOOD)

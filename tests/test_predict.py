@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.models.detection import (
     MaskRCNN,
     fasterrcnn_mobilenet_v3_large_320_fpn,
@@ -11,6 +12,7 @@ from torchvision.models.detection import (
 )
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
+from unchanged import unchanged
 
 from segutils import (
     RoIMasks,
@@ -143,7 +145,8 @@ def test_the_helpers_take_what_predict_gives(run, pictures, capsys):
 
 def test_no_gradients_and_nothing_of_the_picture_s_size_is_kept(pictures):
     model = load_model("tabletop", device="cpu")[0]
-    [found] = predict(model, [torch.nn.functional.interpolate(pictures[0][None], size=(1500, 2000))[0]])
+    large = torch.nn.functional.interpolate(pictures[0][None] / 255, size=(1500, 2000))[0].requires_grad_()
+    [found] = predict(model, [large])
     assert not any(found[key].requires_grad for key in ("boxes", "scores"))
     assert 0 < found["masks"].nbytes < 10_000 * len(found["scores"])
     assert found["masks"].shape[2:] == (1500, 2000)
@@ -156,6 +159,11 @@ GREY = torch.zeros(3, 40, 60)
     ("images", "error", "message"),
     [
         ([], ValueError, "the list is empty"),
+        (None, TypeError, r"predict takes a list of pictures, not NoneType. .* predict\(model, \[image\]\)"),
+        (Image.new("RGB", (4, 4)), TypeError, "a list of pictures, not Image. Put the picture in a list"),
+        ([Image.new("RGB", (4, 4))], TypeError, "Picture 1 must be a tensor .* not Image"),
+        (np.zeros((40, 60, 3)), TypeError, "a list of pictures, not ndarray"),
+        (torch.zeros(40, 60), ValueError, r"Picture 1 must be \[3, H, W\], not \[60\]"),
         (GREY, TypeError, r"Put the picture in a list: predict\(model, \[image\]\)"),
         (
             ["cat.jpg"],
@@ -168,22 +176,44 @@ GREY = torch.zeros(3, 40, 60)
         ([torch.zeros(4, 40, 60)], ValueError, r"not \[4, 40, 60\]"),
         ([torch.zeros(3, 0, 60)], ValueError, r"not \[3, 0, 60\]"),
         ([torch.zeros(1, 3, 40, 60)], ValueError, r"not \[1, 3, 40, 60\]"),
+        ([GREY.to(torch.uint16)], TypeError, "Picture 1 must hold uint8 or float values, not torch.uint16"),
         ([GREY.long()], TypeError, "Picture 1 must hold uint8 or float values, not torch.int64"),
         ([GREY + 200], ValueError, "Picture 1: A float picture .* go from 200 to 200. Divide it by 255"),
         ([GREY - 2], ValueError, "go from -2 to -2. If it was normalised, undo that first"),
         ([GREY * torch.nan], ValueError, "Picture 1: The picture has 7200 values that are NaN"),
+        (
+            [GREY, GREY + torch.inf],
+            ValueError,
+            "Picture 2: The picture has 7200 values that are NaN or infinite",
+        ),
         ([torch.zeros(3, 2, 3000)], ValueError, "Picture 1 is 3000 x 2 pixels: .* Cut it into pieces"),
     ],
 )
 def test_pictures_are_checked(images, error, message):
     model = load_model("tabletop", device="cpu")[0]
-    with pytest.raises(error, match=message):
+    with unchanged(images), pytest.raises(error, match=message):
         predict(model, images)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "part", ["backbone.stem.0.weight", "rpn.head.cls_logits.bias", "backbone.stem.1.running_var"]
+)
+def test_broken_weights_do_not_pass_for_an_empty_picture(pictures, part, number):
+    model = load_model("tabletop", device="cpu")[0]
+    assert len(predict(model, pictures[:1])[0]["scores"]) > 0
+    model.state_dict()[part].view(-1)[0] = number
+    with torch.inference_mode(), unchanged(*pictures[:1]):
+        with pytest.raises(
+            ValueError, match="model's weights hold NaN or infinite numbers: it would find nothing"
+        ):
+            predict(model, pictures[:1])
 
 
 def test_tiny_and_thin_pictures_run():
     model = load_model("tabletop", device="cpu")[0]
-    for height, width in ((1, 1), (1, 500), (500, 1)):
+    longest = model.transform.max_size  # at most so many times as long as wide: exactly so many must do, too
+    for height, width in ((1, 1), (1, 500), (500, 1), (1, longest), (7, 7 * longest)):
         [found] = predict(model, [torch.rand(3, height, width)])
         assert found["masks"].shape[2:] == (height, width)
 
@@ -193,8 +223,14 @@ def test_the_model_and_the_threshold_are_checked():
     for threshold, error in ((80, "Write 0.8, not 80"), (-1, "not -1"), (float("nan"), "not nan")):
         with pytest.raises(ValueError, match=f"score_threshold must be .*{error}"):
             predict(model, [GREY], threshold)
+    for threshold in ("0.8", True):
+        with pytest.raises(
+            TypeError, match=f"score_threshold must be a number from 0 to 1, not {threshold!r}"
+        ):
+            predict(model, [GREY], threshold)
     with pytest.raises(ValueError, match=r"in training mode. Call model.eval\(\)"):
         predict(model.train(), [GREY])
+    assert model.training  # it is for the reader to change that
     without_masks = fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None).eval()
     for other, kind in ((without_masks, "FasterRCNN"), (torch.nn.Linear(1, 1), "Linear"), ("coco", "str")):
         with pytest.raises(TypeError, match=f"takes a Mask R-CNN of torchvision, not {kind}"):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from unchanged import unchanged
 
 from segutils.predictions import (
     boolean_masks,
@@ -183,8 +184,10 @@ def test_roi_masks_are_filtered_unpasted_and_then_pasted(monkeypatch):
 
 def test_a_paste_that_is_too_large_is_refused():
     masks = RoIMasks(torch.rand(3, 1, 28, 28), torch.rand(3, 4), (30_000, 40_000))
-    with pytest.raises(MemoryError, match="3 masks of 30000 x 40000 pixels would take 3.6 GB"):
-        get_boolean_mask([{"masks": masks}])
+    output = [{"masks": masks}]
+    with unchanged(output):
+        with pytest.raises(MemoryError, match="3 masks of 30000 x 40000 pixels would take 3.6 GB"):
+            get_boolean_mask(output)
 
 
 BAD_THRESHOLDS = [
@@ -264,9 +267,9 @@ def test_nan_scores_are_counted(function):
 def test_lengths_must_agree(function):
     output = [prediction([0.9, 0.8, 0.7])]
     output[0]["scores"] = output[0]["scores"][:2]
-    with pytest.raises(ValueError, match="different lengths: boxes 3, labels 3, scores 2, masks 3"):
-        function(output)
-    assert len(output[0]["masks"]) == 3
+    with unchanged(output):
+        with pytest.raises(ValueError, match="different lengths: boxes 3, labels 3, scores 2, masks 3"):
+            function(output)
 
 
 @EACH
@@ -281,8 +284,11 @@ def test_rows_must_be_tensors(function, labels):
 @EACH
 @pytest.mark.parametrize("masks", [[torch.zeros(4, 6)] * 2, np.zeros((2, 4, 6)), None])
 def test_masks_must_be_tensors_or_alike(function, masks):
-    with pytest.raises(TypeError, match="masks must be a tensor with one row per instance, not"):
-        function([prediction([0.9, 0.8]) | {"masks": masks}])
+    output = [prediction([0.9, 0.8]) | {"masks": masks}]
+    hint = r" ndarray\. Use torch\.from_numpy\(masks\)\.$" if isinstance(masks, np.ndarray) else ""
+    with unchanged(output):
+        with pytest.raises(TypeError, match=f"masks must be a tensor with one row per instance, not{hint}"):
+            function(output)
 
 
 def test_missing_keys_are_named():
@@ -327,7 +333,23 @@ def test_boolean_mask_takes_other_kinds_of_masks():
     assert torch.equal(boolean_masks(expected, 0.9), expected)  # boolean already: the threshold has no say
     assert torch.equal(boolean_masks(expected[:, None]), expected)
     assert torch.equal(boolean_masks(expected.to(torch.uint8)), expected)
+    assert torch.equal(boolean_masks(expected.to(torch.uint8) * 255), expected)  # as many mask files have it
     assert torch.equal(boolean_masks(soft.half()), soft.half()[:, 0] > 0.5)
+
+
+def test_helpers_can_be_called_twice_on_the_same_output():
+    output = [prediction([0.9, 0.6]), prediction([0.7])]
+    with unchanged(output):
+        first, second = get_boolean_mask(output), get_boolean_mask(output)
+        assert (
+            output[0]["masks"].dtype == torch.float32
+        )  # a second threshold starts from the soft masks again
+    assert_same(first, second)
+    with unchanged(first):
+        assert_same(get_boolean_mask(first), first)
+        assert_same(
+            filter_model_output(filter_model_output(first, 0.65), 0.65), filter_model_output(first, 0.65)
+        )
 
 
 def test_boolean_mask_works_on_annotations_and_gradients():

@@ -221,6 +221,27 @@ def test_commands_get_their_arguments_and_a_fixed_environment(course, monkeypatc
         assert not {"SEGUTILS_MODEL", "MPLBACKEND"} & set(environment)
 
 
+def test_another_model_is_fetched_and_then_used_by_all_notebooks(course, monkeypatch):
+    monkeypatch.setattr(course.signal, "signal", lambda *_: None)
+    monkeypatch.setenv("SEGUTILS_MODEL", "tabletop")
+    assert course.main("--model", "coco", "--no-lab") == 0
+    fetch = "-m segutils.models fetch coco"
+    assert course.calls == ["venv", "pip", CHECK, fetch]
+    assert course.main("--model", "coco_v2") == 0
+    assert course.calls[-2] == "-m segutils.models fetch coco_v2" and "jupyterlab" in course.calls[-1]
+    assert os.environ["SEGUTILS_MODEL"] == "coco_v2"
+    course.fails.append(fetch)
+    assert course.main("--model", "coco") == 1  # what went wrong was said; JupyterLab does not open
+    assert course.calls[-1] == fetch
+
+
+@pytest.mark.parametrize("words", [["--model"], ["--model", "coco", "test"]])
+def test_a_model_is_for_the_lab_alone(course, words):
+    with pytest.raises(SystemExit, match=r"python3 run\.py --model coco"):
+        course.main(*words)
+    assert course.calls == []
+
+
 def test_the_exit_status_of_a_command_is_handed_on(course):
     course.fails.append("-m pytest")
     assert course.main("test") == 1

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from segutils import training
-from segutils.models import maskrcnn_tabletop, read_weights
+from segutils.downloads import read_weights
+from segutils.models import maskrcnn_tabletop
 from segutils.training import StoredScenes, save_weights, train
 
 

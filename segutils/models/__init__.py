@@ -5,14 +5,10 @@ The bundled model follows torchvision's conventions (weights enum, `meta`, `tran
 line a reader learns on it works on `maskrcnn_resnet50_fpn` as well.
 """
 
-import hashlib
 import os
-import re
-import socket
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,6 +31,7 @@ from torchvision.models.detection.transform import resize_boxes
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.transforms._presets import ObjectDetection
 
+from segutils.downloads import cached_file, read_weights
 from segutils.images import DATA_DIR, check_float_range
 from segutils.predictions import Prediction, filter_model_output
 from segutils.roi_masks import RoIMasks, check_fraction
@@ -145,11 +142,12 @@ def maskrcnn_tabletop(
     return model
 
 
-_MODELS = {
+MODELS = {
     "tabletop": (maskrcnn_tabletop, MaskRCNN_Tabletop_Weights.DEFAULT),
     "coco": (maskrcnn_resnet50_fpn, MaskRCNN_ResNet50_FPN_Weights.DEFAULT),
     "coco_v2": (maskrcnn_resnet50_fpn_v2, MaskRCNN_ResNet50_FPN_V2_Weights.DEFAULT),
 }
+"""What `load_model` knows: name -> builder and weights."""
 
 
 def load_model(
@@ -168,18 +166,19 @@ def load_model(
         `weights.meta["categories"]` names the labels.
 
     Raises:
-        ValueError: there is no model of this name, or its file is damaged.
-        ConnectionError: a COCO model could not be downloaded. Nothing else is loaded in its place.
+        ValueError: there is no model of this name, or the bundled file is damaged.
+        DownloadError: the weights of a COCO model could not be fetched. Nothing else is loaded in their place.
     """
     name = name or os.environ.get("SEGUTILS_MODEL") or "tabletop"
-    if name not in _MODELS:
-        raise ValueError(f"there is no model {name!r}: choose one of {', '.join(_MODELS)}")
-    build, weights = _MODELS[name]
+    if name not in MODELS:
+        raise ValueError(f"There is no model {name!r}. Choose one of {', '.join(MODELS)}.")
+    build, weights = MODELS[name]
     if name == "tabletop":
         model = build(weights=weights)
     else:
         model = build(weights=None, weights_backbone=None)  # else torchvision downloads a backbone of its own
-        model.load_state_dict(read_weights(_download(weights.url)))
+        file = cached_file(weights.url)
+        model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return model.eval().to(device), weights
 
@@ -205,7 +204,8 @@ def predict(
 
     Raises:
         TypeError, ValueError: the model is no Mask R-CNN or is in training mode; a picture is not as described, or
-            so long and thin that nothing would be left of its shorter side; the threshold is no number from 0 to 1.
+            so long and thin that nothing would be left of its shorter side; the threshold is no number from 0 to 1;
+            the model's weights hold NaN or infinite numbers, with which it would find nothing and not say why.
     """
     if not (isinstance(model, GeneralizedRCNN) and model.roi_heads.has_mask()):
         raise TypeError(f"predict takes a Mask R-CNN of torchvision, not {type(model).__name__}.")
@@ -213,12 +213,19 @@ def predict(
         raise ValueError("The model is in training mode. Call model.eval() first.")
     if score_threshold is not None:
         check_fraction("score_threshold", score_threshold)
-    if isinstance(images, Tensor) and images.ndim == 3:
+    if not isinstance(images, Sequence | Tensor) or isinstance(images, Tensor) and images.ndim == 3:
         raise TypeError(
-            "predict takes a list of pictures. Put the picture in a list: predict(model, [image])."
+            f"predict takes a list of pictures, not {type(images).__name__}. Put the picture in a list: "
+            "predict(model, [image])."
         )
     if len(images) == 0:
         raise ValueError("There is no picture to look at: the list is empty.")
+    totals = [value.sum(dtype=torch.float32) for value in model.state_dict().values()]
+    if not torch.isfinite(torch.stack(totals)).all():
+        raise ValueError(
+            "The model's weights hold NaN or infinite numbers: it would find nothing. Load the model again; after a "
+            "training of your own, look where the loss became NaN."
+        )
     weight = next(model.parameters())
     pictures = [
         _as_input(image, number, model.transform.max_size).to(weight)  # its device and dtype
@@ -281,52 +288,3 @@ def _as_input(image: Tensor, number: int, max_size: int) -> Tensor:
     except ValueError as error:
         raise ValueError(f"Picture {number}: {error}") from None
     return image.detach()
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict onto the CPU after checking that the file is whole.
-
-    Args:
-        path: a file named as torchvision names its weights, `NAME-HASH.pth`, HASH being the first 8 or more digits
-            of the file's SHA-256.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file's SHA-256 is not the one in its name.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"the weights {path} are missing: restore the file, for instance with 'git checkout'"
-        )
-    named, found = re.search(r"-([0-9a-f]{8,})\.pth$", path.name), file_hash(path)
-    if not named or not found.startswith(named[1]):
-        raise ValueError(
-            f"{path} is damaged: its SHA-256 begins with {found[:8]}, which is not what its name says. "
-            "Delete the file, then run this again (a bundled file comes back with 'git checkout')."
-        )
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _download(url: str) -> Path:
-    """The file of a URL in torch's cache, fetched with a progress bar if it is not there yet."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
-    if path.exists():
-        return path
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(30)  # torch waits for ever on a proxy that does not answer
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path))
-    except OSError as error:
-        raise ConnectionError(
-            f"could not download {url} ({error}). Fetch it where there is a network and put it at {path}, or use "
-            "the bundled model: load_model('tabletop')."
-        ) from error
-    finally:
-        socket.setdefaulttimeout(before)
-    return path
