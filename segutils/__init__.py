@@ -6,6 +6,7 @@ try:
     from segutils.images import load_image, load_mask, resize, sample_images
 
     # Models, and what they return
+    from segutils.downloads import DownloadError
     from segutils.models import MaskRCNN_Tabletop_Weights, load_model, maskrcnn_tabletop, predict
     from segutils.predictions import filter_model_output, get_boolean_mask, inspect_model_output
     from segutils.roi_masks import RoIMasks
@@ -27,6 +28,7 @@ except (ImportError, RuntimeError) as error:
 __all__ = [
     "CATEGORIES",
     "DATA_DIR",
+    "DownloadError",
     "ImageLoadError",
     "MaskRCNN_Tabletop_Weights",
     "PHOTO_CREDITS",

@@ -1,4 +1,4 @@
-"""Every notebook also runs with torchvision's COCO model: here with a stand-in of its architecture, untrained."""
+"""Every notebook also runs with torchvision's COCO model: here with stand-ins of its architecture, untrained."""
 
 from pathlib import Path
 
@@ -8,30 +8,96 @@ import torch
 from nbclient import NotebookClient
 from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights, maskrcnn_resnet50_fpn
 
+from segutils import load_image, load_model, sample_images
+
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-# The stand-in cannot have the hash that its file's name promises.
-PATCH = "import segutils.models\n\nsegutils.models.file_hash = lambda path: path.stem.rsplit('-', 1)[1]"
+WEIGHTS = MaskRCNN_ResNet50_FPN_Weights.DEFAULT
+NAMES = WEIGHTS.meta["categories"]
+FOUND = [NAMES.index(name) for name in ("person", "cat", "cup", "spoon", "tie", "book", "donut", "chair")]
+
+BUNDLED = "model, weights = load_model()\n"
+OTHER = 'model, weights = load_model("coco")'
+COMMENTED = f"# {OTHER}  # torchvision's, 80 classes; downloads 170 MB once"
+
+# The stand-ins cannot have the hash that their file's name promises, and a short side of 800 pixels is slow.
+PATCH = """\
+import functools, segutils.downloads, segutils.models
+
+def hash_in_the_name(path):
+    return path.stem.rsplit("-", 1)[1]
+
+segutils.downloads.file_hash = hash_in_the_name
+build, weights = segutils.models.MODELS["coco"]
+segutils.models.MODELS["coco"] = functools.partial(build, min_size=256, max_size=448), weights
+"""
 
 
 @pytest.fixture(scope="module")
-def torch_home(tmp_path_factory):
-    """torch's cache with a model that finds some things, none of them rightly."""
+def stand_ins(tmp_path_factory):
+    """Two of torch's caches, each with a file of weights: a model that finds eight things, and one that finds none."""
     torch.manual_seed(0)
-    model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None)
-    with torch.no_grad():  # spread the scores, so that some of them pass the threshold
-        model.roi_heads.box_predictor.cls_score.weight.mul_(3)
-    home = tmp_path_factory.mktemp("torch")
-    file = home / "hub" / "checkpoints" / MaskRCNN_ResNet50_FPN_Weights.DEFAULT.url.rsplit("/", 1)[1]
-    file.parent.mkdir(parents=True)
-    torch.save(model.state_dict(), file)
-    return home
+    model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=256).eval()
+    seen = []
+    model.roi_heads.box_head.register_forward_hook(lambda module, inputs, features: seen.append(features))
+    homes = {}
+    with torch.no_grad():
+        model([WEIGHTS.transforms()(load_image(sample_images()["astronaut"]))])
+        usual = seen[0].mean(dim=0)
+        classes, boxes = model.roi_heads.box_predictor.cls_score, model.roi_heads.box_predictor.bbox_pred
+        # Boxes as large as they get: the whole picture, once for each class.
+        model.rpn.head.bbox_pred.weight.zero_()
+        boxes.weight.zero_()
+        boxes.bias.fill_(100).view(-1, 4)[:, :2] = 0
+        # Which of the eight classes a proposal gets depends on what sets it apart from the usual one.
+        directions = torch.randn(len(FOUND), len(usual))
+        classes.weight[FOUND] = 0.1 * (directions - (directions @ usual / (usual @ usual))[:, None] * usual)
+        classes.bias.fill_(-1e6)[FOUND] = 0
+        for kind, background in [("finds_several", -1e6), ("finds_nothing", 1e6)]:
+            classes.bias[0] = background
+            homes[kind] = tmp_path_factory.mktemp(kind)
+            file = homes[kind] / "hub" / "checkpoints" / WEIGHTS.url.rsplit("/", 1)[1]
+            file.parent.mkdir(parents=True)
+            state = model.state_dict()  # the true file was saved with batch norms that count nothing
+            torch.save({k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}, file)
+    return homes
+
+
+@pytest.mark.parametrize("kind", ["finds_several", "finds_nothing"])
+def test_stand_in_is_what_it_is_called(kind, stand_ins, monkeypatch):
+    [file] = stand_ins[kind].rglob("*.pth")
+    assert file.stat().st_size / 2**20 == pytest.approx(WEIGHTS.meta["_file_size"], rel=0.01)
+    monkeypatch.setenv("TORCH_HOME", str(stand_ins[kind]))
+    monkeypatch.setattr("segutils.downloads.file_hash", lambda path: path.stem.rsplit("-", 1)[1])
+    model, weights = load_model("coco", device="cpu")
+    model.transform.min_size = (256,)  # as in PATCH
+    with torch.inference_mode():
+        [found] = model([weights.transforms()(load_image(sample_images()["chelsea"]))])
+    if kind == "finds_nothing":
+        assert len(found["scores"]) == 0
+    else:
+        sure = found["labels"][found["scores"] > 0.8].tolist()
+        assert 4 <= len(set(sure)) and len(found["scores"]) <= 10
+
+
+def test_every_notebook_offers_the_coco_model_in_the_same_line():
+    for path in NOTEBOOKS:
+        cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if BUNDLED in cell.source]
+        assert len(cells) == ("load_model" in path.read_text("utf-8"))
+        assert all(f"{BUNDLED}{COMMENTED}\n" in source for source in cells)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs_with_the_coco_model(path, torch_home, monkeypatch):
-    monkeypatch.setenv("SEGUTILS_MODEL", "coco")
-    monkeypatch.setenv("TORCH_HOME", str(torch_home))
+@pytest.mark.parametrize("kind", ["finds_several", "finds_nothing"])
+def test_notebook_runs_with_the_coco_model(kind, path, stand_ins, monkeypatch):
+    """Chosen by the environment variable, or, for the second stand-in, by the commented line."""
+    monkeypatch.setenv("TORCH_HOME", str(stand_ins[kind]))
     notebook = nbformat.read(path, as_version=4)
+    if kind == "finds_several":
+        monkeypatch.setenv("SEGUTILS_MODEL", "coco")
+    else:
+        monkeypatch.delenv("SEGUTILS_MODEL", raising=False)
+        for cell in notebook.cells:
+            cell.source = cell.source.replace(COMMENTED, OTHER)
     before = [cell.source for cell in notebook.cells]
     notebook.cells.insert(0, nbformat.v4.new_code_cell(PATCH))
     client = NotebookClient(

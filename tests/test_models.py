@@ -4,12 +4,12 @@ import pytest
 import torch
 import torchvision
 from torchvision.models import get_model, get_model_weights
-from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights, maskrcnn_resnet50_fpn
+from torchvision.models.detection import maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
 
 from segutils import downloads
 from segutils.downloads import file_hash
 from segutils.images import DATA_DIR
-from segutils.models import MaskRCNN_Tabletop_Weights, load_model, maskrcnn_tabletop
+from segutils.models import MODELS, MaskRCNN_Tabletop_Weights, load_model, maskrcnn_tabletop
 from segutils.tabletop import CATEGORIES, render_scene
 
 WEIGHTS = MaskRCNN_Tabletop_Weights.DEFAULT
@@ -85,17 +85,29 @@ def test_the_device_can_be_named():
     assert next(load_model(device="meta")[0].parameters()).device.type == "meta"
 
 
-def test_coco_weights_in_the_cache_are_used(hub, monkeypatch):
-    """With a stand-in of the true architecture; its hash cannot be the true one, so that check is moved aside."""
-    weights = MaskRCNN_ResNet50_FPN_Weights.DEFAULT
-    stand_in = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None)
+@pytest.mark.parametrize("name", ["coco", "coco_v2"])
+def test_coco_models_are_torchvision_s_own(hub, monkeypatch, name):
+    """With random weights in the cache; their hash cannot be the true one, so that check is moved aside."""
+    build = {"coco": maskrcnn_resnet50_fpn, "coco_v2": maskrcnn_resnet50_fpn_v2}[name]
+    weights = MODELS[name][1]
+    torch.manual_seed(0)
+    stand_in = build(weights=None, weights_backbone=None).state_dict()
     hub.mkdir(parents=True)
-    file = hub / weights.url.rsplit("/", 1)[1]
-    torch.save(stand_in.state_dict(), file)
+    torch.save(stand_in, hub / weights.url.rsplit("/", 1)[1])
     monkeypatch.setattr(downloads, "file_hash", lambda path: path.stem.rsplit("-", 1)[1])
-    model, found = load_model("coco")
-    assert found is weights and not model.training
-    assert torch.equal(model.state_dict()["rpn.head.cls_logits.weight"], stand_in.rpn.head.cls_logits.weight)
+    ours, found = load_model(name, device="cpu")
+    assert found is weights and not ours.training
+
+    monkeypatch.setattr(type(weights), "get_state_dict", lambda *_, **__: stand_in)
+    theirs = build(weights=weights).eval()
+    x = torch.rand(1, 3, 64, 96)
+    with torch.inference_mode():
+        for a, b in zip(ours.backbone(x).values(), theirs.backbone(x).values(), strict=True):
+            assert torch.isfinite(a).all() and a.abs().max() > 0 and torch.equal(a, b)
+    counts = [sum(parameter.numel() for parameter in model.parameters()) for model in (ours, theirs)]
+    assert counts == [weights.meta["num_params"]] * 2
+    for other in ("transform", "rpn", "roi_heads"):  # anchors, thresholds and sizes
+        assert repr(getattr(ours, other)) == repr(getattr(theirs, other))
 
 
 def test_builders_refuse_the_wrong_enum():

@@ -18,10 +18,11 @@ from torchvision.models.detection import (
     MaskRCNN,
     MaskRCNN_ResNet50_FPN_V2_Weights,
     MaskRCNN_ResNet50_FPN_Weights,
-    maskrcnn_resnet50_fpn,
     maskrcnn_resnet50_fpn_v2,
 )
+from torchvision.models.detection._utils import overwrite_eps
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
@@ -142,12 +143,27 @@ def maskrcnn_tabletop(
     return model
 
 
+def _maskrcnn_coco(**kwargs: Any) -> MaskRCNN:
+    """torchvision's `maskrcnn_resnet50_fpn` as it builds it for its weights, without fetching them.
+
+    With `weights=None` it would build another one: batch norms that learn, and that add 1e-5 to the variance. The
+    trained ones are frozen, and add nothing.
+    """
+    backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None)
+    model = MaskRCNN(backbone, num_classes=91, **kwargs)
+    overwrite_eps(model, 0.0)
+    return model
+
+
 MODELS = {
     "tabletop": (maskrcnn_tabletop, MaskRCNN_Tabletop_Weights.DEFAULT),
-    "coco": (maskrcnn_resnet50_fpn, MaskRCNN_ResNet50_FPN_Weights.DEFAULT),
-    "coco_v2": (maskrcnn_resnet50_fpn_v2, MaskRCNN_ResNet50_FPN_V2_Weights.DEFAULT),
+    "coco": (_maskrcnn_coco, MaskRCNN_ResNet50_FPN_Weights.DEFAULT),
+    "coco_v2": (
+        partial(maskrcnn_resnet50_fpn_v2, weights_backbone=None),
+        MaskRCNN_ResNet50_FPN_V2_Weights.DEFAULT,
+    ),
 }
-"""What `load_model` knows: name -> builder and weights."""
+"""What `load_model` knows: name -> builder, which downloads nothing, and weights."""
 
 
 def load_model(
@@ -173,12 +189,12 @@ def load_model(
     if name not in MODELS:
         raise ValueError(f"There is no model {name!r}. Choose one of {', '.join(MODELS)}.")
     build, weights = MODELS[name]
+    model = build()
     if name == "tabletop":
-        model = build(weights=weights)
+        state = weights.get_state_dict()
     else:
-        model = build(weights=None, weights_backbone=None)  # else torchvision downloads a backbone of its own
-        file = cached_file(weights.url)
-        model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+        state = torch.load(cached_file(weights.url), map_location="cpu", weights_only=True)
+    model.load_state_dict(state)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return model.eval().to(device), weights
 
