@@ -6,6 +6,7 @@ off, the beginning comes from a file of another format, or the size in the heade
 
 import io
 import json
+import re
 import struct
 import sys
 import tempfile
@@ -155,9 +156,11 @@ def most_memory(process: psutil.Process) -> int:
     """The most memory that this process has held so far, in bytes."""
     if sys.platform == "win32":
         return process.memory_info().peak_wset
+    if sys.platform == "linux":  # where getrusage would tell the peak of the process that started this one
+        return 1024 * int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":
