@@ -8,7 +8,8 @@ try:
     # Models, and what they return
     from segutils.downloads import DownloadError
     from segutils.models import MaskRCNN_Tabletop_Weights, load_model, maskrcnn_tabletop, predict
-    from segutils.predictions import filter_model_output, get_boolean_mask, inspect_model_output
+    from segutils.models.semantic import fcn_tabletop, load_semantic_model
+    from segutils.predictions import filter_model_output, get_boolean_mask, inspect_model_output, to_semantic
     from segutils.roi_masks import RoIMasks
 
     # Pictures out
@@ -18,7 +19,13 @@ try:
     from segutils.tabletop import CATEGORIES, render_scene
 
     # How good is it?
-    from segutils.evaluation import mean_average_precision
+    from segutils.evaluation import (
+        class_iou,
+        confusion_matrix,
+        mean_average_precision,
+        mean_iou,
+        pixel_accuracy,
+    )
 except (ImportError, RuntimeError) as error:
     raise ImportError(
         f"segutils cannot be imported ({error}). In the course's folder, `python segutils/setup_check.py` says "
@@ -34,18 +41,25 @@ __all__ = [
     "PHOTO_CREDITS",
     "RoIMasks",
     "class_color",
+    "class_iou",
+    "confusion_matrix",
     "draw_instances",
+    "fcn_tabletop",
     "filter_model_output",
     "get_boolean_mask",
     "inspect_model_output",
     "load_image",
     "load_mask",
     "load_model",
+    "load_semantic_model",
     "maskrcnn_tabletop",
     "mean_average_precision",
+    "mean_iou",
+    "pixel_accuracy",
     "predict",
     "render_scene",
     "resize",
     "sample_images",
     "show",
+    "to_semantic",
 ]

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segutils.roi_masks import RoIMasks, check_fraction
+from segutils.roi_masks import Crop, RoIMasks, check_fraction
 
 PER_INSTANCE = ("boxes", "labels", "scores", "masks", "keypoints", "keypoints_scores", "area", "iscrowd")
 """The keys that hold one row per instance. Every other key (`image_id`, `size`) belongs to the picture."""
@@ -108,6 +108,30 @@ def boolean_masks(masks: Tensor | RoIMasks, mask_threshold: float = 0.5) -> Tens
     if masks.dtype != torch.bool:
         masks = masks > mask_threshold
     return masks.squeeze(1) if masks.ndim == 4 else masks
+
+
+def to_semantic(prediction: Prediction, mask_threshold: float = 0.5) -> Tensor:
+    """Make a class map of one prediction's instances: int64 [H, W], the label of each pixel, 0 where there is none.
+
+    Where instances overlap, the one with the higher score is on top; without `scores`, as in annotations, the one that
+    comes later in the list. Which instance a pixel belongs to is lost: that is what semantic segmentation leaves out.
+
+    Raises `TypeError` or `ValueError` when the threshold is no number from 0 to 1, or when the prediction is not
+    sound (see `check_prediction`).
+    """
+    check_fraction("mask_threshold", mask_threshold)
+    check_prediction(prediction, needs=("labels", "masks"))
+    labels, masks = prediction["labels"], prediction["masks"]
+    class_map = torch.zeros(masks.shape[-2:], dtype=torch.int64, device=labels.device)
+    order = prediction["scores"].argsort(stable=True) if "scores" in prediction else torch.arange(len(labels))
+    if isinstance(masks, RoIMasks):
+        crops = masks.crops(mask_threshold)
+    else:
+        crops = [Crop(0, 0, mask) for mask in boolean_masks(masks, mask_threshold)]
+    for i in order.tolist():
+        left, top, mask = crops[i]
+        class_map[top : top + mask.shape[0], left : left + mask.shape[1]][mask] = labels[i]
+    return class_map
 
 
 def label_name(label: int, categories: Sequence[str] | None = None) -> str:

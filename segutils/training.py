@@ -1,4 +1,4 @@
-"""The training loop, and the recipe of the bundled weights: `python -m segutils.training tabletop`.
+"""The training loop, and the recipes of the bundled weights: `python -m segutils.training tabletop` (or `semantic`).
 
 Drawing a scene takes about as long as a training step needs for it, so a few thousand scenes are drawn once, kept on
 disk, and varied while training: flipped, turned, cropped, scaled, recoloured, blurred. Scenes for training, for
@@ -13,13 +13,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as F
 from tqdm.auto import tqdm
 
 from segutils.downloads import file_hash
-from segutils.models import maskrcnn_tabletop
+from segutils.models import MaskRCNN_Tabletop_Weights, maskrcnn_tabletop
+from segutils.models.semantic import fcn_tabletop
+from segutils.predictions import to_semantic
 from segutils.tabletop import make_target, render_scene
 
 TRAINING_SEEDS = range(1_000_000, 2_000_000)
@@ -123,6 +126,19 @@ def _recolour(image: Tensor, rng: np.random.Generator) -> Tensor:
     if rng.random() < 0.4:
         image = image + torch.from_numpy(rng.standard_normal(image.shape, np.float32)) * (0.04 * rng.random())
     return image.clamp(0, 1)
+
+
+class PixelLoss(nn.Module):
+    """A semantic model that answers, as torchvision's detectors do in train mode, with a dict of its loss."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # those of weights.transforms()
+        logits = self.model(F.normalize(torch.stack(images), mean, std))["out"]
+        return {"loss_pixels": cross_entropy(logits.float(), torch.stack([to_semantic(t) for t in targets]))}
 
 
 def train(
@@ -252,8 +268,8 @@ def save_weights(model: nn.Module, folder: Path, name: str) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m segutils.training", description=__doc__.splitlines()[0])
-    parser.add_argument("world", choices=["tabletop"])
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("recipe", choices=["tabletop", "semantic"])
+    parser.add_argument("--steps", type=int, help="6000 for tabletop, 3000 for semantic")
     parser.add_argument("--scenes", type=int, default=6000, help="scenes to draw and keep on disk")
     parser.add_argument(
         "--folder", type=Path, default=Path("training"), help="for scenes, checkpoints and weights"
@@ -261,10 +277,20 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = maskrcnn_tabletop(_skip_resize=True).to(device, memory_format=torch.channels_last)
+    if args.recipe == "tabletop":
+        name, steps, model = "maskrcnn_tabletop", 6000, maskrcnn_tabletop(_skip_resize=True)
+    else:
+        name, steps, model = "fcn_tabletop", 3000, PixelLoss(fcn_tabletop())
+        # It begins with what the detector has learnt about these scenes.
+        pyramid, learnt = model.model.backbone.pyramid, MaskRCNN_Tabletop_Weights.DEFAULT.get_state_dict()
+        pyramid.load_state_dict({key: learnt[f"backbone.{key}"] for key in pyramid.state_dict()})
     scenes = StoredScenes(args.folder / "scenes", args.scenes)
-    trained = train(model, scenes, steps=args.steps, checkpoint=args.folder / "checkpoint.pth")
-    print(f"weights in {save_weights(trained, args.folder, 'maskrcnn_tabletop')}")
+    model.to(device, memory_format=torch.channels_last)
+    trained = train(
+        model, scenes, steps=args.steps or steps, checkpoint=args.folder / f"{name}_checkpoint.pth"
+    )
+    trained = trained.model if isinstance(trained, PixelLoss) else trained
+    print(f"weights in {save_weights(trained, args.folder, name)}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pytest
 import torch
 from nbclient import NotebookClient
 from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights, maskrcnn_resnet50_fpn
+from torchvision.models.segmentation import FCN_ResNet50_Weights, fcn_resnet50
 
 from segutils import load_image, load_model, sample_images
 
@@ -29,6 +30,14 @@ def hash_in_the_name(path):
 segutils.downloads.file_hash = hash_in_the_name
 build, weights = segutils.models.MODELS["coco"]
 segutils.models.MODELS["coco"] = functools.partial(build, min_size=256, max_size=448), weights
+
+from torchvision.transforms._presets import SemanticSegmentation
+
+def small(self, image, forward=SemanticSegmentation.forward):
+    self.resize_size = [160]
+    return forward(self, image)
+
+SemanticSegmentation.forward = small
 """
 
 
@@ -59,12 +68,20 @@ def stand_ins(tmp_path_factory):
             file.parent.mkdir(parents=True)
             state = model.state_dict()  # the true file was saved with batch norms that count nothing
             torch.save({k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}, file)
+        semantic = fcn_resnet50(weights=None, weights_backbone=None, num_classes=21, aux_loss=True)
+        for kind, background in [("finds_several", 0), ("finds_nothing", 1e6)]:
+            semantic.classifier[-1].bias[0] = background
+            url = FCN_ResNet50_Weights.DEFAULT.url
+            torch.save(semantic.state_dict(), homes[kind] / "hub" / "checkpoints" / url.rsplit("/", 1)[1])
     return homes
 
 
 @pytest.mark.parametrize("kind", ["finds_several", "finds_nothing"])
 def test_stand_in_is_what_it_is_called(kind, stand_ins, monkeypatch):
-    [file] = stand_ins[kind].rglob("*.pth")
+    [file] = stand_ins[kind].rglob("maskrcnn*.pth")
+    [semantic_file] = stand_ins[kind].rglob("fcn*.pth")
+    semantic_size = FCN_ResNet50_Weights.DEFAULT.meta["_file_size"]
+    assert semantic_file.stat().st_size / 2**20 == pytest.approx(semantic_size, rel=0.01)
     assert file.stat().st_size / 2**20 == pytest.approx(WEIGHTS.meta["_file_size"], rel=0.01)
     monkeypatch.setenv("TORCH_HOME", str(stand_ins[kind]))
     monkeypatch.setattr("segutils.downloads.file_hash", lambda path: path.stem.rsplit("-", 1)[1])

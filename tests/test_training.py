@@ -8,7 +8,8 @@ from torch import nn
 from segutils import training
 from segutils.downloads import read_weights
 from segutils.models import maskrcnn_tabletop
-from segutils.training import StoredScenes, save_weights, train
+from segutils.models.semantic import fcn_tabletop
+from segutils.training import PixelLoss, StoredScenes, save_weights, train
 
 
 class Line(nn.Module):
@@ -46,6 +47,19 @@ def test_stored_scenes_give_sound_targets(scenes):
             assert target["boxes"].shape == (n, 4) and target["masks"].shape == (n, *image.shape[1:])
             assert (target["labels"] > 0).all() and target["labels"].dtype == torch.int64
             assert (target["boxes"][:, 2:] > target["boxes"][:, :2]).all()
+
+
+def test_a_semantic_model_is_asked_for_the_class_of_every_pixel(scenes):
+    torch.manual_seed(0)
+    images, targets = zip(*(scenes[index] for index in range(2)))
+    model = PixelLoss(fcn_tabletop())
+    losses = model(list(images), list(targets))
+    assert list(losses) == ["loss_pixels"] and losses["loss_pixels"] > 0.5
+    losses["loss_pixels"].backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    trained = PixelLoss(fcn_tabletop(weights="DEFAULT")).eval()
+    with torch.inference_mode():
+        assert trained(list(images), list(targets))["loss_pixels"] < 0.3  # near the truth, pixel by pixel
 
 
 def test_a_scene_is_varied_anew_in_every_pass_and_repeatable(scenes):

@@ -54,16 +54,16 @@ class ResidualBlock(nn.Module):
 
 
 class SmallBackbone(nn.Module):
-    """A little residual network with a feature pyramid: 64 channels on strides 4, 8, 16 and 32.
+    """A little residual network with a feature pyramid: 64 channels on strides 4, 8, 16 and 32 (one for each stage).
 
     Plain 3x3 convolutions rather than MobileNet's depthwise ones: on a CPU they learn more in an hour.
     """
 
     out_channels = 64
 
-    def __init__(self) -> None:
+    def __init__(self, stages: int = 4) -> None:
         super().__init__()
-        widths, depths = (40, 80, 128, 192), (1, 2, 2, 1)
+        widths, depths = (40, 80, 128, 192)[:stages], (1, 2, 2, 1)[:stages]
         self.stem = Conv2dNormActivation(3, 24, 3, stride=2)
         stages = []
         for before, width, depth in zip((24, *widths), widths, depths):
@@ -80,11 +80,20 @@ class SmallBackbone(nn.Module):
         return self.fpn(features)
 
 
-class MaskRCNN_Tabletop_Weights(WeightsEnum):
+class BundledWeights(WeightsEnum):
+    """Weights that lie in the repository. Their `url` is the name of a file, which ends with its SHA-256."""
+
+    def get_state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """The weights, float32, read from the repository instead of from a URL. Arguments are ignored."""
+        saved = read_weights(DATA_DIR / "weights" / self.url)
+        return {name: value.float() if value.is_floating_point() else value for name, value in saved.items()}
+
+
+class MaskRCNN_Tabletop_Weights(BundledWeights):
     """Weights trained on scenes of `segutils.tabletop`; they lie in the repository, nothing is downloaded."""
 
     TABLETOP_V1 = Weights(
-        url="maskrcnn_tabletop-d4a5e6fe.pth",  # a file in data/weights; its name ends with its SHA-256
+        url="maskrcnn_tabletop-d4a5e6fe.pth",
         transforms=ObjectDetection,
         meta={
             "categories": list(CATEGORIES),
@@ -94,11 +103,6 @@ class MaskRCNN_Tabletop_Weights(WeightsEnum):
         },
     )
     DEFAULT = TABLETOP_V1
-
-    def get_state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """The weights, float32, read from the repository instead of from a URL. Arguments are ignored."""
-        saved = read_weights(DATA_DIR / "weights" / self.url)
-        return {name: value.float() if value.is_floating_point() else value for name, value in saved.items()}
 
 
 @register_model()
