@@ -34,7 +34,8 @@ segutils.models.MODELS["coco"] = functools.partial(build, min_size=256, max_size
 from torchvision.transforms._presets import SemanticSegmentation
 
 def small(self, image, forward=SemanticSegmentation.forward):
-    self.resize_size = [160]
+    if self.resize_size == [520]:  # COCO's
+        self.resize_size = [160]
     return forward(self, image)
 
 SemanticSegmentation.forward = small
