@@ -193,14 +193,17 @@ def load_model(
     if name not in MODELS:
         raise ValueError(f"There is no model {name!r}. Choose one of {', '.join(MODELS)}.")
     build, weights = MODELS[name]
-    model = build()
-    if name == "tabletop":
+    return trained(build(), weights, device), weights
+
+
+def trained(model: nn.Module, weights: WeightsEnum, device: str | torch.device | None) -> nn.Module:
+    """Put weights into a model, bundled or fetched ones, and make it ready for inference on its device."""
+    if isinstance(weights, BundledWeights):
         state = weights.get_state_dict()
     else:
         state = torch.load(cached_file(weights.url), map_location="cpu", weights_only=True)
     model.load_state_dict(state)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return model.eval().to(device), weights
+    return model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 @torch.inference_mode()

@@ -11,8 +11,7 @@ from torchvision.models.segmentation import FCN_ResNet50_Weights, fcn_resnet50
 from torchvision.models.segmentation.fcn import FCN, FCNHead
 from torchvision.transforms._presets import SemanticSegmentation
 
-from segutils.downloads import cached_file
-from segutils.models import BundledWeights, SmallBackbone
+from segutils.models import BundledWeights, SmallBackbone, trained
 from segutils.tabletop import CATEGORIES
 
 
@@ -66,9 +65,10 @@ def fcn_tabletop(*, weights: FCN_Tabletop_Weights | None = None, progress: bool 
 
 SEMANTIC_MODELS = {
     "tabletop": (fcn_tabletop, FCN_Tabletop_Weights.DEFAULT),
-    "coco": (fcn_resnet50, FCN_ResNet50_Weights.DEFAULT),
+    # With the auxiliary head, whose weights are in the file too.
+    "coco": (partial(fcn_resnet50, weights_backbone=None, aux_loss=True), FCN_ResNet50_Weights.DEFAULT),
 }
-"""What `load_semantic_model` knows: name -> builder and weights."""
+"""What `load_semantic_model` knows: name -> builder, which downloads nothing, and weights."""
 
 
 def load_semantic_model(
@@ -94,11 +94,5 @@ def load_semantic_model(
     if name not in SEMANTIC_MODELS:
         raise ValueError(f"There is no semantic model {name!r}. Choose one of {', '.join(SEMANTIC_MODELS)}.")
     build, weights = SEMANTIC_MODELS[name]
-    if name == "tabletop":
-        model = build(weights=weights)
-    else:
-        model = build(weights=None, weights_backbone=None, aux_loss=True)  # as the file has it
-        model.load_state_dict(torch.load(cached_file(weights.url), map_location="cpu", weights_only=True))
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     # Channels last: the convolutions like it as well, and the best of many classes is found in a third of the time.
-    return model.eval().to(device, memory_format=torch.channels_last), weights
+    return trained(build(), weights, device).to(memory_format=torch.channels_last), weights
