@@ -22,9 +22,12 @@ try:
     from segutils.evaluation import (
         class_iou,
         confusion_matrix,
+        mask_iou,
+        match_instances,
         mean_average_precision,
         mean_iou,
         pixel_accuracy,
+        precision_recall,
     )
 except (ImportError, RuntimeError) as error:
     raise ImportError(
@@ -52,10 +55,13 @@ __all__ = [
     "load_mask",
     "load_model",
     "load_semantic_model",
+    "mask_iou",
     "maskrcnn_tabletop",
+    "match_instances",
     "mean_average_precision",
     "mean_iou",
     "pixel_accuracy",
+    "precision_recall",
     "predict",
     "render_scene",
     "resize",

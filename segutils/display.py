@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from statistics import NormalDist
+from typing import NamedTuple
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -17,8 +18,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from segutils.images import check_float_range, to_rgb
-from segutils.predictions import Prediction, boolean_masks, check_prediction, label_name
-from segutils.roi_masks import Crop, RoIMasks, check_fraction
+from segutils.predictions import Prediction, check_prediction, label_name, mask_crops
+from segutils.roi_masks import Crop, check_fraction
 
 CLASS_COLORS: tuple[tuple[int, int, int], ...] = (
     (230, 159, 0),  # orange
@@ -41,8 +42,11 @@ each as different as can be from all before it: CIEDE2000, the smallest over nor
 protanopia, deuteranopia and tritanopia (Machado and others, 2009).
 """
 
+Color = tuple[int, int, int]  # red, green, blue, 0 to 255
+Frame = tuple[float, float, float, float]  # x1, y1, x2, y2
 
-def class_color(label: int) -> tuple[int, int, int]:
+
+def class_color(label: int) -> Color:
     """Give a class its colour, always the same: RGB, 0 to 255. After twelve classes they begin again."""
     return CLASS_COLORS[(int(label) - 1) % len(CLASS_COLORS)]  # label 0 is the background
 
@@ -197,8 +201,11 @@ def draw_instances(
     prediction: Prediction,
     categories: Sequence[str] | None = None,
     *,
+    mask_threshold: float = 0.5,
     alpha: float = 0.45,
     color_by: str = "class",
+    masks: bool = True,
+    outlines: bool = True,
     boxes: bool = True,
     labels: bool = True,
 ) -> Tensor:
@@ -206,13 +213,13 @@ def draw_instances(
 
     image: [3, H, W], uint8 or float 0 to 1 (every picture that `show` takes will do).
     prediction: one dict with `labels`, and `boxes` or `masks` or both. Masks are boolean [N, H, W], soft
-        [N, 1, H, W], or a `RoIMasks`; the last two are cut at 0.5. Without `scores`, as in annotations, a label
-        is the name alone.
+        [N, 1, H, W], or a `RoIMasks`. Without `scores`, as in annotations, a label is the name alone.
     categories: the names of the classes, `weights.meta["categories"]`.
+    mask_threshold: where soft masks are cut, 0 to 1. Boolean ones stay as they are.
     alpha: how strongly masks cover the picture, from 0 (not at all) to 1 (opaque).
     color_by: "class" (each class has its colour, see `class_color`) or "instance" (each instance its own;
         after twelve they begin again).
-    boxes, labels: whether to draw them.
+    masks, outlines, boxes, labels: whether to draw them.
 
     Small instances are painted over large ones, and colours mix where masks overlap, so both stay visible.
     Labels keep clear of each other; one that finds no place without hiding an instance is left out.
@@ -230,62 +237,74 @@ def draw_instances(
     if "boxes" not in prediction and "masks" not in prediction:
         raise ValueError("The prediction has neither masks nor boxes: there is nothing to draw.")
     check_fraction("alpha", alpha)
+    check_fraction("mask_threshold", mask_threshold)
     if color_by not in ("class", "instance"):
         raise ValueError(f'color_by is "class" or "instance", not {color_by!r}.')
-    array = _to_array(image)
-    canvas = np.stack([array] * 3) if array.ndim == 2 else np.moveaxis(array, -1, 0).copy()  # [3, H, W]
+    canvas = to_canvas(image)
     class_ids = prediction["labels"].tolist()
-    crops = _mask_crops(prediction, canvas.shape[1:])
-    frames = _frames(prediction, crops)
+    crops = crops_of(prediction, canvas.shape[1:], mask_threshold)
+    frames = frames_of(prediction, crops)
     if color_by == "class":
         colors = [class_color(label) for label in class_ids]
     else:
         colors = [CLASS_COLORS[i % len(CLASS_COLORS)] for i in range(len(class_ids))]
 
-    unit = max(canvas.shape[1:]) / 640  # lines and letters grow with the picture
-    big_first = sorted(range(len(crops)), key=lambda i: -np.count_nonzero(crops[i].mask.numpy()))
-    for i in big_first:
-        _draw_mask(canvas, crops[i], colors[i], alpha, unit)
+    unit = line_unit(canvas)
+    if masks or outlines:
+        for i in big_first(crops):
+            look = {"alpha": alpha if masks else 0.0, "outlines": outlines, "unit": unit}
+            lay(canvas, mask_patch(crops[i], colors[i], **look))
     if boxes:
         for frame, color in zip(frames, colors, strict=True):
-            _draw_box(canvas, frame, color, max(1, round(unit)))
+            draw_box(canvas, frame, color, unit)
     if labels:
-        names = [label_name(label, categories) for label in class_ids]
-        if "scores" in prediction:
-            scores = prediction["scores"].tolist()
-            names = [f"{name} {score:.2f}" for name, score in zip(names, scores, strict=True)]
-        _draw_labels(canvas, names, frames, colors, unit)
+        texts = label_texts(prediction, categories)
+        for label, color in zip(place_labels(texts, frames, canvas.shape[1:], unit), colors, strict=True):
+            if label is not None:
+                lay(canvas, label_patch(label, color))
     return torch.from_numpy(canvas)
 
 
-Frame = tuple[float, float, float, float]  # x1, y1, x2, y2
+def to_canvas(image) -> np.ndarray:
+    """Copy a picture, of any kind that `show` takes, to a uint8 array [3, H, W] to draw on."""
+    array = _to_array(image)
+    return np.stack([array] * 3) if array.ndim == 2 else np.moveaxis(array, -1, 0).copy()
 
 
-def _mask_crops(prediction: Prediction, size: tuple[int, int]) -> list[Crop]:
+def line_unit(canvas: np.ndarray) -> float:
+    """How many times larger than in a picture of 640 pixels lines and letters are: they grow with the picture."""
+    return max(canvas.shape[1:]) / 640
+
+
+def label_texts(prediction: Prediction, categories: Sequence[str] | None) -> list[str]:
+    """ "coin 0.93" for each instance; without `scores`, as in annotations, "coin"."""
+    names = [label_name(label, categories) for label in prediction["labels"].tolist()]
+    if "scores" not in prediction:
+        return names
+    return [f"{name} {score:.2f}" for name, score in zip(names, prediction["scores"].tolist(), strict=True)]
+
+
+def big_first(crops: list[Crop]) -> list[int]:
+    """The order to paint in, so that small instances come to lie over large ones. Empty masks are left out."""
+    areas = [np.count_nonzero(crop.mask.numpy()) for crop in crops]
+    return sorted((i for i in range(len(crops)) if areas[i]), key=lambda i: -areas[i])
+
+
+def crops_of(prediction: Prediction, size: tuple[int, int], mask_threshold: float) -> list[Crop]:
     """Cut every mask down to the rectangle around it: all later work is then done on few pixels."""
     if "masks" not in prediction:
         return [Crop(0, 0, torch.zeros(0, 0, dtype=torch.bool))] * len(prediction["labels"])
-    masks = prediction["masks"]
-    masks = masks.cpu() if isinstance(masks, RoIMasks) else boolean_masks(masks).cpu()
-    height, width = masks.shape[-2:]
+    crops = mask_crops(prediction["masks"], mask_threshold)
+    height, width = prediction["masks"].shape[-2:]
     if (height, width) != tuple(size):
         raise ValueError(
             f"The masks are {width} x {height} pixels (width x height), but the picture is "
             f"{size[1]} x {size[0]}. Draw on the picture that the model was given."
         )
-    if isinstance(masks, RoIMasks):
-        return masks.crops()
-    crops = []
-    for mask in masks.numpy():
-        ys = np.flatnonzero(mask.any(axis=1))
-        mask = mask[ys[0] : ys[-1] + 1] if len(ys) else mask[:0]
-        xs = np.flatnonzero(mask.any(axis=0))
-        mask = mask[:, xs[0] : xs[-1] + 1] if len(xs) else mask[:, :0]
-        crops.append(Crop(int(xs[0]) if len(xs) else 0, int(ys[0]) if len(ys) else 0, torch.from_numpy(mask)))
     return crops
 
 
-def _frames(prediction: Prediction, crops: list[Crop]) -> list[Frame]:
+def frames_of(prediction: Prediction, crops: list[Crop]) -> list[Frame]:
     """The boxes of the prediction; without any, the rectangles around the masks."""
     if "boxes" not in prediction:
         return [(x, y, x + mask.shape[1], y + mask.shape[0]) for x, y, mask in crops]
@@ -301,16 +320,44 @@ def _frames(prediction: Prediction, crops: list[Crop]) -> list[Frame]:
     return [tuple(box) for box in boxes.tolist()]
 
 
-def _draw_mask(
-    canvas: np.ndarray, crop: Crop, color: tuple[int, int, int], alpha: float, unit: float
-) -> None:
-    """Fill and outline one mask, in place.
+class Patch(NamedTuple):
+    """Something to lay on a picture with its corner at (left, top): of each pixel a share stays, and colour comes."""
+
+    left: int
+    top: int
+    stays: np.ndarray  # uint16 [h, w], 0 to 256: the share of the picture, in 1/256
+    comes: np.ndarray  # uint16 [3, h, w]: what is added, 256 times a colour's part of it
+
+
+def lay(canvas: np.ndarray, patch: Patch) -> None:
+    """Lay a patch on `canvas`, uint8 [3, H, W], in place. What sticks out is cut off."""
+    left, top, stays, comes = patch
+    y1, x1 = max(top, 0), max(left, 0)
+    y2, x2 = (max(min(a + n, limit), 0) for a, n, limit in zip((top, left), stays.shape, canvas.shape[1:]))
+    rows, columns = slice(y1 - top, max(y2, y1) - top), slice(x1 - left, max(x2, x1) - left)
+    part = canvas[:, y1:y2, x1:x2]
+    mixed = part * stays[rows, columns]
+    mixed += comes[:, rows, columns]
+    mixed >>= 8
+    part[:] = mixed
+
+
+def _patch(left: int, top: int, covers: list[tuple[np.ndarray, Color]]) -> Patch:
+    """A patch of coats, one over the other. Of each: how much it covers, [h, w] from 0 to 1, and its colour."""
+    stays, comes = 1.0, 0.0
+    for cover, color in covers:
+        stays = stays * (1 - cover)
+        comes = comes * (1 - cover) + cover * np.array(color, np.float32)[:, None, None]
+    # Rounded down, so that together they never reach beyond 255.
+    return Patch(left, top, (256 * stays).astype(np.uint16), (256 * comes).astype(np.uint16))
+
+
+def mask_patch(crop: Crop, color: Color, *, alpha: float, outlines: bool, unit: float) -> Patch:
+    """Fill and outline one mask.
 
     The mask is blurred, so that its values tell how far a pixel is from the outline: 0 is far outside, 255 deep
     inside. Two tables say what that means: how much of the picture stays, and how much colour comes to it.
     """
-    if crop.mask.numel() == 0:
-        return
     # In large pictures, where the outline is many pixels wide, a coarser mask tells the distance as well.
     coarse, sigma = max(1, int(unit)), max(1.0, unit)
     margin = math.ceil(2 * sigma) + 1
@@ -323,26 +370,21 @@ def _draw_mask(
     if coarse > 1:
         small = torch.from_numpy(levels)[None, None]  # torch enlarges in half of Pillow's time
         levels = interpolate(small, size=(height, width), mode="bilinear", align_corners=False)[0, 0].numpy()
-
-    part, levels = _overlapping(canvas, levels, crop.left - margin, crop.top - margin)
-    stays, comes = (table.take(levels, mode="clip") for table in _mask_tables(alpha, unit))
-    mixed, added = np.empty_like(stays), np.empty_like(stays)
-    for channel, value in zip(part, color):
-        np.multiply(channel, stays, out=mixed)
-        mixed += np.multiply(comes, np.uint16(value), out=added)
-        channel[:] = np.right_shift(mixed, 8, out=mixed)
+    stays, comes = (table.take(levels, mode="clip") for table in _mask_tables(alpha, outlines, unit))
+    comes = np.array(color, np.uint16)[:, None, None] * comes
+    return Patch(crop.left - margin, crop.top - margin, stays, comes)
 
 
 @lru_cache(maxsize=16)
-def _mask_tables(alpha: float, unit: float) -> tuple[np.ndarray, np.ndarray]:
+def _mask_tables(alpha: float, outlines: bool, unit: float) -> tuple[np.ndarray, np.ndarray]:
     """For each level, 0 to 255: how much of the picture stays and how much colour comes, in 1/256, uint16."""
     sigma, width = max(1.0, unit), max(1.6, 2.0 * unit)
     # The blur of a straight outline is the normal distribution: how many pixels inside is a level? Negative: outside.
     shares = (min(max(level / 255, 1e-6), 1 - 1e-6) for level in range(256))
     inside = sigma * np.array([NormalDist().inv_cdf(share) for share in shares])
-    line = (width / 2 - abs(inside) + 0.5).clip(0, 1)
+    line = outlines * (width / 2 - abs(inside) + 0.5).clip(0, 1)
     # A dark rim sets the colour off from a background of the same colour.
-    rim = 0.45 * (width / 2 + 0.8 * sigma - abs(inside) + 0.5).clip(0, 1)
+    rim = outlines * 0.45 * (width / 2 + 0.8 * sigma - abs(inside) + 0.5).clip(0, 1)
     fill = alpha * (inside + 0.5).clip(0, 1)
     # Three coats, one over the other. Each lets a share of what is below it through.
     stays = np.rint(256 * (1 - fill) * (1 - rim) * (1 - line))
@@ -350,34 +392,24 @@ def _mask_tables(alpha: float, unit: float) -> tuple[np.ndarray, np.ndarray]:
     return stays.astype(np.uint16), comes.astype(np.uint16)
 
 
-def _overlapping(canvas: np.ndarray, patch: np.ndarray, left: int, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """The part of `canvas` [3, H, W] on which a patch [h, w] at (left, top) lies, and that part of the patch."""
-    y1, x1 = max(top, 0), max(left, 0)
-    y2, x2 = (max(min(a + n, limit), 0) for a, n, limit in zip((top, left), patch.shape, canvas.shape[1:]))
-    return canvas[:, y1:y2, x1:x2], patch[y1 - top : max(y2, y1) - top, x1 - left : max(x2, x1) - left]
-
-
-def _blend(canvas: np.ndarray, left: int, top: int, cover: np.ndarray, color: tuple[int, int, int]) -> None:
-    """Mix a colour into `canvas`, in place. cover: [h, w], 0 (keep the picture) to 1 (the colour alone)."""
-    part, cover = _overlapping(canvas, cover.astype(np.float32), left, top)
-    for channel, value in zip(part, color):
-        channel[:] = np.rint(channel + cover * (np.float32(value) - channel))
-
-
-def _draw_box(canvas: np.ndarray, frame: Frame, color: tuple[int, int, int], width: int) -> None:
+def draw_box(canvas: np.ndarray, frame: Frame, color: Color, unit: float) -> None:
+    """Draw the four sides of a box on `canvas`, uint8 [3, H, W], in place."""
     if _is_empty(frame):  # nothing was found, as where a mask is empty
         return
+    width = max(1, round(unit))
     x1, y1, x2, y2 = (round(v) for v in frame)
     # Kept inside the picture, so that a box around the whole picture still shows.
     x1, y1 = max(x1, 0), max(y1, 0)
     x2, y2 = max(min(x2, canvas.shape[2]), x1 + width), max(min(y2, canvas.shape[1]), y1 + width)
-    for left, top, w, h in (
-        (x1, y1, x2 - x1, width),
-        (x1, y2 - width, x2 - x1, width),
-        (x1, y1 + width, width, y2 - y1 - 2 * width),
-        (x2 - width, y1 + width, width, y2 - y1 - 2 * width),
+    colored = (218 * np.array(color, np.uint16))[:, None, None]  # 218 of 256: something shines through
+    for rows, columns in (
+        (slice(y1, y1 + width), slice(x1, x2)),
+        (slice(y2 - width, y2), slice(x1, x2)),
+        (slice(y1 + width, y2 - width), slice(x1, x1 + width)),
+        (slice(y1 + width, y2 - width), slice(x2 - width, x2)),
     ):
-        _blend(canvas, left, top, np.full((max(h, 0), w), 0.85), color)
+        part = canvas[:, rows, columns]
+        part[:] = (part * np.uint16(256 - 218) + colored) >> 8
 
 
 @cache
@@ -392,26 +424,40 @@ def _pill_size(text: str, font_size: int) -> tuple[int, int]:
     return round(_font(font_size).getlength(text) + 0.7 * font_size), round(1.4 * font_size)
 
 
-def _draw_labels(
-    canvas: np.ndarray, texts: list[str], frames: list[Frame], colors: list[tuple[int, int, int]], unit: float
-) -> None:
-    """Draw each label at the best free place around its box; in the order of the list, best score first."""
+class Label(NamedTuple):
+    """A line of text on a coloured ground with its corner at (left, top)."""
+
+    left: int
+    top: int
+    text: str
+    font_size: int
+
+
+def place_labels(
+    texts: list[str], frames: list[Frame], size: tuple[int, int], unit: float
+) -> list[Label | None]:
+    """Find each label the best free place around its box, in the order of the list; None where there is none.
+
+    size: height and width of the picture, which labels do not leave.
+    """
     boxes = np.array(frames).reshape(-1, 4)
     areas = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clip(min=1)
-    taken = np.zeros((0, 4))
-    for text, frame, color in zip(texts, frames, colors, strict=True):
+    taken, labels = np.zeros((0, 4)), []
+    for text, frame in zip(texts, frames, strict=True):
+        labels.append(None)
         if _is_empty(frame):
             continue
         font_size = _font_size(text, frame, unit)
         width, height = _pill_size(text, font_size)
-        places = [(x, y, x + width, y + height) for x, y in _places(frame, width, height, canvas.shape[1:])]
+        places = [(x, y, x + width, y + height) for x, y in _places(frame, width, height, size)]
         # The share of each box that the label would hide, added up. A tenth does no harm.
         hidden = (_shared_areas(np.array(places), boxes) / areas).sum(axis=1).clip(min=0.1)
         hidden[_shared_areas(np.array(places), taken).any(axis=1)] = np.inf
         best = int(hidden.argmin())
         if hidden[best] <= 0.75:
             taken = np.vstack([taken, places[best]])
-            _draw_pill(canvas, text, font_size, places[best], color)
+            labels[-1] = Label(*places[best][:2], text, font_size)
+    return labels
 
 
 def _font_size(text: str, frame: Frame, unit: float) -> int:
@@ -423,7 +469,7 @@ def _font_size(text: str, frame: Frame, unit: float) -> int:
     return smallest
 
 
-def _places(frame: Frame, width: int, height: int, shape: tuple[int, ...]) -> list[tuple[int, int]]:
+def _places(frame: Frame, width: int, height: int, size: tuple[int, int]) -> list[tuple[int, int]]:
     """Where the label of a box may go, best first: above, just inside, below, beside it, deeper inside."""
     x1, y1, x2, y2 = (round(v) for v in frame)
     lefts = (x1, x2 - width, (x1 + x2 - width) // 2)
@@ -431,7 +477,7 @@ def _places(frame: Frame, width: int, height: int, shape: tuple[int, ...]) -> li
     places += [(left, top) for left in (x1 - width, x2) for top in (y1, y2 - height, (y1 + y2 - height) // 2)]
     places += [(left, top) for top in range(y1 + height, y2 - height + 1, height) for left in lefts]
     # Pushed back into the picture where they stick out.
-    across, down = max(shape[1] - width, 0), max(shape[0] - height, 0)
+    across, down = max(size[1] - width, 0), max(size[0] - height, 0)
     return [(min(max(left, 0), across), min(max(top, 0), down)) for left, top in places]
 
 
@@ -446,21 +492,21 @@ def _shared_areas(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return sides.clip(min=0).prod(axis=-1)
 
 
-def _draw_pill(
-    canvas: np.ndarray, text: str, font_size: int, place: Frame, color: tuple[int, int, int]
-) -> None:
-    left, top, right, bottom = place
+def label_patch(label: Label, color: Color) -> Patch:
+    """Write a label in black or white on a ground of its colour, with round corners."""
+    width, height = _pill_size(label.text, label.font_size)
     # Drawn large and then shrunk, since Pillow draws round corners with hard steps.
-    width, height, scale = right - left, bottom - top, 4
+    scale = 4
     pill, letters = Image.new("L", (width * scale, height * scale)), Image.new("L", (width, height))
     box = (0, 0, width * scale - 1, height * scale - 1)
     ImageDraw.Draw(pill).rounded_rectangle(box, radius=0.3 * height * scale, fill=255)
-    ImageDraw.Draw(letters).text((width / 2, height / 2), text, fill=255, font=_font(font_size), anchor="mm")
-    _blend(canvas, left, top, np.asarray(pill.reduce(scale), np.float32) / 255, color)
-    _blend(canvas, left, top, np.asarray(letters, np.float32) / 255, _ink(color))
+    font = _font(label.font_size)
+    ImageDraw.Draw(letters).text((width / 2, height / 2), label.text, fill=255, font=font, anchor="mm")
+    ground, ink = (np.asarray(image, np.float32) / 255 for image in (pill.reduce(scale), letters))
+    return _patch(label.left, label.top, [(ground, color), (ink, _ink(color))])
 
 
-def _ink(color: tuple[int, int, int]) -> tuple[int, int, int]:
+def _ink(color: Color) -> Color:
     """Black or white, whichever stands out more (the contrast ratio of WCAG 2)."""
     linear = [v / 255 / 12.92 if v <= 10 else ((v / 255 + 0.055) / 1.055) ** 2.4 for v in color]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

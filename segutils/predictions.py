@@ -51,8 +51,12 @@ def inspect_model_output(output: list[Prediction], categories: Sequence[str] | N
         print(textwrap.fill(line, 100, subsequent_indent="    ").replace("\xa0", " "))
 
 
-def filter_model_output(output: list[Prediction], score_threshold: float) -> list[Prediction]:
+def filter_model_output(
+    output: list[Prediction], score_threshold: float, *, labels: Sequence[int] | None = None
+) -> list[Prediction]:
     """Keep the instances whose score is at least `score_threshold` (0 to 1).
+
+    labels: the numbers of the classes to keep, `[categories.index("coin")]`; without them all are kept.
 
     Returns a new list of new dicts. The keys in `PER_INSTANCE` are filtered, all others passed on as they
     are. A picture in which nothing is left keeps its keys, with no rows: `masks` is then [0, 1, H, W]. A
@@ -61,13 +65,24 @@ def filter_model_output(output: list[Prediction], score_threshold: float) -> lis
     What is filtered out is gone from the result: to use a lower threshold, filter the model's output again.
 
     Raises `TypeError` or `ValueError` when the threshold is no number from 0 to 1, when `output` is not a
-    list of predictions, when a prediction's keys differ in length, or when scores are NaN.
+    list of predictions, when a prediction's keys differ in length, when scores are NaN, or when `labels` are not
+    whole numbers.
     """
     check_fraction("score_threshold", score_threshold)
-    check_output(output, needs=("scores",))
+    check_output(output, needs=("scores",) if labels is None else ("scores", "labels"))
+    if labels is not None and (
+        isinstance(labels, str | int)
+        or not all(isinstance(label, int) and not isinstance(label, bool) for label in labels)
+    ):
+        raise TypeError(
+            f'labels are numbers of classes, for example [categories.index("coin")], not {labels!r}.'
+        )
     filtered = []
     for prediction in output:
         keep = prediction["scores"] >= score_threshold
+        if labels is not None:
+            wanted = torch.tensor(list(labels), dtype=torch.int64, device=keep.device)
+            keep &= torch.isin(prediction["labels"], wanted)
         filtered.append(
             {key: value[keep] if key in PER_INSTANCE else value for key, value in prediction.items()}
         )
@@ -108,6 +123,23 @@ def boolean_masks(masks: Tensor | RoIMasks, mask_threshold: float = 0.5) -> Tens
     if masks.dtype != torch.bool:
         masks = masks > mask_threshold
     return masks.squeeze(1) if masks.ndim == 4 else masks
+
+
+def mask_crops(masks: Tensor | RoIMasks, mask_threshold: float = 0.5) -> list[Crop]:
+    """Cut each mask of one picture down to a rectangle around its pixels, on the CPU: where it lies, and bool [h, w].
+
+    masks: soft, boolean or a `RoIMasks`; the first and the last are cut at `mask_threshold` (0 to 1).
+    """
+    if isinstance(masks, RoIMasks):
+        return masks.cpu().crops(mask_threshold)
+    crops = []
+    for mask in boolean_masks(masks, mask_threshold).cpu().numpy():
+        ys = np.flatnonzero(mask.any(axis=1))
+        mask = mask[ys[0] : ys[-1] + 1] if len(ys) else mask[:0]
+        xs = np.flatnonzero(mask.any(axis=0))
+        mask = mask[:, xs[0] : xs[-1] + 1] if len(xs) else mask[:, :0]
+        crops.append(Crop(int(xs[0]) if len(xs) else 0, int(ys[0]) if len(ys) else 0, torch.from_numpy(mask)))
+    return crops
 
 
 def to_semantic(prediction: Prediction, mask_threshold: float = 0.5) -> Tensor:

@@ -387,12 +387,42 @@ def test_draw_boxes_and_labels_can_be_left_out():
     assert ys.max() < 40 and ys.min() > 20 and xs.min() >= 30  # stands on the box
 
 
+def test_draw_masks_and_outlines_can_be_left_out():
+    p = squares((10, 20, 60, 80))
+    fill = draw_instances(GREY, p, CATEGORIES, outlines=False, boxes=False, labels=False)
+    changed = (fill != GREY).any(0)
+    assert changed[20:80, 10:60].all() and changed.sum() < 64 * 54  # the mask and its soft edge, no rim
+    assert pixel(fill, 11, 50) == pixel(fill, 35, 50)
+    line = draw_instances(GREY, p, CATEGORIES, masks=False, boxes=False, labels=False)
+    assert torch.equal(line, draw_instances(GREY, p, CATEGORIES, alpha=0, boxes=False, labels=False))
+    assert pixel(line, 35, 50) == (100, 100, 100) and pixel(line, 10, 50) != (100, 100, 100)
+    neither = draw_instances(GREY, p, CATEGORIES, masks=False, outlines=False, boxes=False, labels=False)
+    assert torch.equal(neither, GREY)
+
+
+def test_draw_cuts_soft_masks_at_the_mask_threshold():
+    p = squares((10, 20, 60, 80), soft=True)
+    ramp = torch.linspace(0, 1, 50).expand(60, 50)
+    p["masks"][0, 0, 20:80, 10:60] = ramp
+    for threshold in (0.2, 0.5, 0.9):
+        cut = p | {"masks": p["masks"][:, 0] > threshold}
+        expected = draw_instances(GREY, cut, CATEGORIES)
+        assert torch.equal(draw_instances(GREY, p, CATEGORIES, mask_threshold=threshold), expected)
+        # Boolean masks are cut already.
+        assert torch.equal(draw_instances(GREY, cut, CATEGORIES, mask_threshold=0.7), expected)
+
+
 def texts_drawn(monkeypatch, *args, **options):
     """The labels that `draw_instances` draws, with their places."""
-    pills = []
-    monkeypatch.setattr(
-        display, "_draw_pill", lambda canvas, text, size, place, color: pills.append((text, place))
-    )
+    pills, label_patch = [], display.label_patch
+
+    def record(label, color):
+        patch = label_patch(label, color)
+        height, width = patch.stays.shape
+        pills.append((label.text, (label.left, label.top, label.left + width, label.top + height)))
+        return patch
+
+    monkeypatch.setattr(display, "label_patch", record)
     draw_instances(*args, **options)
     return pills
 
