@@ -29,6 +29,9 @@ try:
         pixel_accuracy,
         precision_recall,
     )
+
+    # Thresholds, live
+    from segutils.explorer import explore
 except (ImportError, RuntimeError) as error:
     raise ImportError(
         f"segutils cannot be imported ({error}). In the course's folder, `python segutils/setup_check.py` says "
@@ -47,6 +50,7 @@ __all__ = [
     "class_iou",
     "confusion_matrix",
     "draw_instances",
+    "explore",
     "fcn_tabletop",
     "filter_model_output",
     "get_boolean_mask",

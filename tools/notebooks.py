@@ -116,8 +116,16 @@ def build(paths: list[Path]) -> None:
             client.execute()
         except CellExecutionError as error:
             sys.exit(f"{error}\n{path.name} was left as it was: the cell above failed.")
+        drop_widgets(notebook)
         _write(path, nbformat.writes(notebook) + "\n")
         subprocess.run([*NBSTRIPOUT, str(path)], check=True)
+
+
+def drop_widgets(notebook: NotebookNode) -> None:
+    """Leave out what refers to widgets of a kernel that has stopped. What else the output holds is shown instead."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
 
 
 def verify(paths: list[Path]) -> None:

@@ -1,0 +1,575 @@
+"""The threshold explorer: move a slider and see at once which instances stay, which go, and what that costs.
+
+The network never runs again. A slider only changes which of its instances are drawn, and where their masks are cut. So
+each instance is drawn once, as a patch (see `display`), at the size of the screen; a tick of the slider copies the
+picture, lays the patches of the kept instances on it, and sends it as JPEG. Positions that the slider passes while this
+goes on are skipped: the front end sends the next one when the kernel is done, and it sends the newest.
+"""
+
+import base64
+import html
+import io
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from segutils import display
+from segutils.evaluation import crop_iou, match_instances, precision_recall
+from segutils.predictions import Prediction, check_prediction, label_name, mask_crops
+from segutils.roi_masks import RoIMasks
+
+HEIGHT, WIDTH = 500, 860
+"""The shown picture fits into this, in pixels, so that sliders and picture are on a laptop's screen together."""
+
+STRIP = (0.1, 0.5, 0.8, 0.95)
+"""The score thresholds of the pictures that stand in for the explorer where it cannot run."""
+
+WHITE = (255, 255, 255)  # of what was not kept
+
+
+def explore(
+    image: Tensor, prediction: Prediction, categories: Sequence[str], target: Prediction | None = None
+) -> "Explorer":
+    """Open the threshold explorer on one prediction.
+
+    image: uint8 [3, H, W], the picture that the model was given.
+    prediction: what `predict` returns for it, one dict with boxes, labels, scores, and masks of any kind. Boolean masks
+        do not follow the mask threshold.
+    categories: the names of the classes, `weights.meta["categories"]`.
+    target: the true labels and masks, if they are known. Then hits, false alarms and misses are counted too, at mask
+        IoU 0.5 and as COCO counts them (see `match_instances`).
+
+    Returns a box of widgets, which shows itself as the last line of a cell. GitHub, nbviewer and printed pages show
+    four pictures instead. Nothing that is handed in is changed.
+
+    Raises `TypeError` or `ValueError` when the picture, the prediction or the target is not as described, or when
+    their sizes differ.
+    """
+    if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.ndim != 3 or len(image) != 3:
+        found = f"{image.dtype} {list(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+        raise TypeError(f"The picture must be uint8 [3, H, W], as load_image gives it, not {found}.")
+    if isinstance(prediction, list | tuple):
+        raise TypeError(
+            "explore takes the prediction of one picture, but got the list of all. Use output[0]."
+        )
+    check_prediction(prediction, needs=("boxes", "labels", "scores", "masks"))
+    prediction = _to_cpu(prediction, ("boxes", "labels", "scores", "masks"))
+    if target is not None:
+        check_prediction(target, needs=("labels", "masks"), where="The target")
+        target = _to_cpu(target, ("labels", "masks", *(["iscrowd"] if "iscrowd" in target else [])))
+    for name, masks in (("prediction", prediction["masks"]), ("target", target and target["masks"])):
+        if masks is not None and masks.shape[-2:] != image.shape[1:]:
+            raise ValueError(
+                f"The masks of the {name} are {masks.shape[-1]} x {masks.shape[-2]} pixels (width x height), but the "
+                f"picture is {image.shape[2]} x {image.shape[1]}."
+            )
+    return Explorer(image.cpu(), prediction, categories, target)
+
+
+def _to_cpu(prediction: Prediction, keys: Sequence[str]) -> Prediction:
+    values = {key: prediction[key].cpu() for key in keys}
+    return {key: value.detach() if isinstance(value, Tensor) else value for key, value in values.items()}
+
+
+# --- what a view keeps --------------------------------------------------------------------------------------
+
+
+class View(NamedTuple):
+    """What the controls say."""
+
+    score_threshold: float
+    mask_threshold: float
+    classes: tuple[int, ...]
+    alpha: float
+    masks: bool
+    outlines: bool
+    boxes: bool
+    labels: bool
+    dropped: bool
+    missed: bool
+
+
+class Tally(NamedTuple):
+    """What a view keeps, drops and misses. Instances are rows of the prediction, best score first."""
+
+    kept: list[int]
+    dropped: list[int]
+    hits: list[int]  # of the kept; none without a target
+    missed: list[int]  # rows of the target
+    total: int  # things of the chosen classes in the target
+
+
+def take_tally(
+    view: View, prediction: Prediction, target: Prediction | None = None, matches: Tensor | None = None
+) -> Tally:
+    """Sort the instances of the chosen classes into kept and dropped; with a target, find hits and misses.
+
+    matches: [N], from `match_instances` for the whole prediction. It holds for every score threshold, since better
+    scores choose first.
+    """
+    scores, labels = prediction["scores"].tolist(), prediction["labels"].tolist()
+    chosen = [i for i in range(len(labels)) if labels[i] in view.classes]
+    chosen.sort(key=lambda i: -scores[i])
+    kept = [i for i in chosen if scores[i] >= view.score_threshold]
+    if target is None:
+        return Tally(kept, chosen[len(kept) :], [], [], 0)
+    things = [row for row, label in enumerate(target["labels"].tolist()) if label in view.classes]
+    found = {i: int(matches[i]) for i in kept if matches[i] >= 0}
+    missed = sorted(set(things) - set(found.values()))
+    return Tally(kept, chosen[len(kept) :], list(found), missed, len(things))
+
+
+def as_code(view: View, all_classes: Sequence[int], categories: Sequence[str]) -> str:
+    """The two lines of Python that draw a view, in the names that the course uses."""
+    labels = sorted(view.classes)
+    chosen = "" if len(labels) == len(all_classes) else f", labels={labels}"
+    names = ", ".join(label_name(label, categories) for label in labels)
+    options = {"mask_threshold": (view.mask_threshold, 0.5), "alpha": (view.alpha, 0.45)}
+    options |= {name: (getattr(view, name), True) for name in ("masks", "outlines", "boxes", "labels")}
+    changed = "".join(f", {name}={value}" for name, (value, usual) in options.items() if value != usual)
+    return (
+        f"kept = filter_model_output([prediction], {view.score_threshold}{chosen})[0]"
+        + (f"  # {names}" if chosen and names else "")
+        + f"\nshow(draw_instances(image, kept, categories{changed}))"
+    )
+
+
+# --- drawing ------------------------------------------------------------------------------------------------
+
+
+class Painter:
+    """Draws views at one size, and keeps the patch of each instance until its look changes.
+
+    Things of the target are counted on from the instances: of N instances, thing 0 is number N.
+    """
+
+    def __init__(
+        self, image: Tensor, prediction: Prediction, categories: Sequence[str], target: Prediction | None
+    ) -> None:
+        self.canvas = display.to_canvas(image)
+        self.size, self.unit = self.canvas.shape[1:], display.line_unit(self.canvas)
+        self.prediction = prediction
+        self.things = [] if target is None else mask_crops(target["masks"])
+        names = [] if target is None else display.label_texts({"labels": target["labels"]}, categories)
+        self.missed_texts = [f"missed: {name}" for name in names]
+        self.colors = [display.class_color(label) for label in prediction["labels"].tolist()]
+        self.colors += [WHITE] * len(self.things)
+        self.frames = display.frames_of(prediction, []) + display.frames_of({}, self.things)
+        self.look = self.texts = None  # what the patches below were made for
+        self.masks: dict[int, display.Patch] = {}
+        self.ghosts: dict[int, display.Patch] = {}
+        self.pills: dict[int, display.Patch] = {}
+
+    def paint(self, view: View, tally: Tally, texts: list[str]) -> np.ndarray:
+        """Draw a view on a copy of the picture: uint8 [3, H, W]. texts: the label of each instance."""
+        self._forget_what_changed(view, texts)
+        canvas, kept = self.canvas.copy(), set(tally.kept)
+        missed = [len(texts) + row for row in tally.missed] if view.missed else []
+        for i in (tally.dropped if view.dropped else []) + missed:
+            if i not in self.ghosts:
+                thin = {"alpha": 0.0, "outlines": True, "unit": 0.6 * self.unit}
+                self.ghosts[i] = display.mask_patch(self.crops[i], WHITE, **thin)
+            display.lay(canvas, self.ghosts[i])
+        if view.masks or view.outlines:
+            look = {"alpha": view.alpha if view.masks else 0.0, "outlines": view.outlines, "unit": self.unit}
+            for i in filter(kept.__contains__, self.big_first):
+                if i not in self.masks:
+                    self.masks[i] = display.mask_patch(self.crops[i], self.colors[i], **look)
+                display.lay(canvas, self.masks[i])
+        if view.boxes:
+            for i in tally.kept:
+                display.draw_box(canvas, self.frames[i], self.colors[i], self.unit)
+        if view.labels:
+            for i, label in display.place_labels(self.spots, tally.kept + missed).items():
+                if i not in self.pills:
+                    self.pills[i] = display.label_patch(label, self.colors[i])
+                display.lay(canvas, self.pills[i]._replace(left=label.left, top=label.top))
+        return canvas
+
+    def _forget_what_changed(self, view: View, texts: list[str]) -> None:
+        look = (view.mask_threshold, view.alpha, view.masks, view.outlines)
+        if self.look is None or look[0] != self.look[0]:
+            crops = display.crops_of(self.prediction, self.size, view.mask_threshold)
+            self.crops, self.big_first = crops + self.things, display.big_first(crops)
+            self.ghosts = {}
+        if look != self.look:
+            self.look, self.masks = look, {}
+        if texts != self.texts:
+            self.spots = display.label_spots(texts + self.missed_texts, self.frames, self.size, self.unit)
+            self.texts, self.pills = texts, {}
+
+
+def fit_to_screen(
+    image: Tensor, prediction: Prediction, target: Prediction | None
+) -> tuple[Tensor, Prediction, Prediction | None]:
+    """Bring picture, prediction and target to the size of the screen. Small pictures are enlarged, twice at most."""
+    height, width = image.shape[1:]
+    scale = min(HEIGHT / height, WIDTH / width, 2)
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    across, down = size[1] / width, size[0] / height
+    boxes = prediction["boxes"] * torch.tensor([across, down, across, down])
+    prediction = prediction | {"boxes": boxes, "masks": _resized(prediction["masks"], boxes, size)}
+    if target is not None:
+        target = target | {"masks": _resized(target["masks"], None, size)}
+    return F.resize(image, size, antialias=True), prediction, target
+
+
+def _resized(masks: Tensor | RoIMasks, boxes: Tensor | None, size: tuple[int, int]) -> Tensor | RoIMasks:
+    if isinstance(masks, RoIMasks):
+        return RoIMasks(masks.probs, boxes, size)
+    # The nearest pixels: soft and boolean masks keep their kind.
+    rows, columns = (
+        ((torch.arange(new) + 0.5) * old / new).long() for new, old in zip(size, masks.shape[-2:])
+    )
+    return masks[..., rows[:, None], columns]
+
+
+def to_jpeg(canvas: np.ndarray) -> bytes:
+    """Encode uint8 [3, H, W] as JPEG."""
+    buffer = io.BytesIO()
+    picture = Image.merge("RGB", [Image.fromarray(channel) for channel in canvas])
+    picture.save(buffer, format="jpeg", quality=85, subsampling=0)
+    return buffer.getvalue()
+
+
+# --- what stands around the picture -------------------------------------------------------------------------
+
+
+def describe(tally: Tally, has_target: bool) -> str:
+    """What a view keeps, in a sentence or two."""
+    count = len(tally.kept) + len(tally.dropped)
+    text = f"Kept {len(tally.kept)} of {count} {'instance' if count == 1 else 'instances'}"
+    if not has_target:
+        return f"{text}."
+    hits, kept = len(tally.hits), len(tally.kept)
+    wrong = f"{kept - hits} false {'alarm' if kept - hits == 1 else 'alarms'}"
+    precision = f"{hits / kept:.2f}" if kept else "undefined (nothing is kept)"
+    recall = f"{hits / tally.total:.2f}" if tally.total else "undefined (there is nothing to find)"
+    return (
+        f"{text}: {hits} {'hit' if hits == 1 else 'hits'}, {wrong}, {len(tally.missed)} missed. "
+        f"Precision {precision}, recall {recall}."
+    )
+
+
+def score_strip(
+    view: View, tally: Tally, scores: list[float], colors: list[display.Color], has_target: bool
+) -> str:
+    """The scores of all instances as dots on a line from 0 to 1, with the threshold, as SVG."""
+    stacks, dots, right = Counter(), [], set(tally.hits)
+    rows = tally.kept + tally.dropped
+    tallest = max(Counter(_column(scores[i]) for i in rows).values(), default=1)
+    step = min(8.0, 34 / tallest)
+    for i in rows:
+        column = _column(scores[i])
+        x, y = f"{2 + 0.96 * (column + 0.5):.2f}%", 41 - step * stacks[column]
+        stacks[column] += 1
+        color = "rgb({},{},{})".format(*colors[i])
+        if i in right or (not has_target and scores[i] >= view.score_threshold):
+            dots.append(f'<circle cx="{x}" cy="{y:.1f}" r="3.5" fill="{color}"/>')
+        elif scores[i] >= view.score_threshold:
+            style = f'fill="{color}" font-size="15" font-weight="bold" text-anchor="middle"'
+            dots.append(f'<text x="{x}" y="{y + 4.5:.1f}" {style}>×</text>')
+        else:
+            dots.append(f'<circle cx="{x}" cy="{y:.1f}" r="3" fill="none" stroke="{color}" opacity="0.8"/>')
+    at = f"{2 + 96 * view.score_threshold:.2f}%"
+    line = 'stroke="currentColor"'
+    ticks = "".join(
+        f'<line x1="{2 + 96 * v}%" x2="{2 + 96 * v}%" y1="47" y2="51" {line}/>'
+        f'<text x="{2 + 96 * v}%" y="62" text-anchor="middle">{v:g}</text>'
+        for v in (0, 0.25, 0.5, 0.75, 1)
+    )
+    marks = (
+        "dots: hits, crosses: false alarms, rings: dropped" if has_target else "dots: kept, rings: dropped"
+    )
+    return (
+        f'<svg role="img" aria-label="Scores of {len(rows)} instances; {marks}; the threshold is at '
+        f'{view.score_threshold:.2f}" width="100%" height="66" font-size="11" fill="currentColor" '
+        f'style="display:block;overflow:visible">'
+        f'<line x1="2%" x2="98%" y1="47" y2="47" {line}/>{ticks}{"".join(dots)}'
+        f'<line x1="{at}" x2="{at}" y1="0" y2="52" {line} stroke-width="2" stroke-dasharray="4 2"/>'
+        f'<text x="2%" y="10">score ({marks})</text></svg>'
+    )
+
+
+def _column(score: float) -> int:
+    return min(int(100 * score), 99)
+
+
+def curve(precision: Sequence[float], recall: Sequence[float], here: tuple[float, float] | None) -> str:
+    """Precision over recall for every score threshold, with the point (recall, precision) where you are, as SVG."""
+
+    def place(x: float, y: float) -> str:
+        return f"{34 + 150 * x:.1f},{112 - 100 * y:.1f}"
+
+    line = 'stroke="currentColor"'
+    points = " ".join(place(x, y) for x, y in zip(recall, precision))
+    spot, where = "", "nothing is kept"
+    if here:
+        x, y = place(*here).split(",")
+        spot = f'<circle cx="{x}" cy="{y}" r="5" fill="#D55E00" stroke="white" stroke-width="1.5"/>'
+        where = f"here recall is {here[0]:.2f} and precision {here[1]:.2f}"
+    return (
+        f'<svg role="img" aria-label="Precision over recall; {where}" width="200" height="146" font-size="11" '
+        f'fill="currentColor"><path d="M34 12V112H184" fill="none" {line}/>'
+        '<text x="30" y="16" text-anchor="end">1</text><text x="30" y="115" text-anchor="end">0</text>'
+        '<text x="184" y="126" text-anchor="middle">1</text>'
+        '<text x="109" y="138" text-anchor="middle">recall</text>'
+        '<text transform="translate(12 62) rotate(-90)" text-anchor="middle">precision</text>'
+        f'<polyline points="{points}" fill="none" stroke="#0072B2" stroke-width="2"/>{spot}</svg>'
+    )
+
+
+# ipywidgets gives the handles of sliders no accessible name. They take that of the number field beside them.
+_NAME_SLIDERS = (
+    "this.closest('.segutils-explorer')?.querySelectorAll('.widget-slider').forEach(slider => "
+    "slider.querySelector('[role=slider]')?.setAttribute('aria-label', "
+    "slider.parentElement.querySelector('label').textContent))"
+)
+
+
+def picture_tag(jpeg: bytes, size: Sequence[int], alt: str) -> str:
+    """An `img` of a JPEG picture, no wider than its place."""
+    data = base64.b64encode(jpeg).decode()
+    return (
+        f'<img src="data:image/jpeg;base64,{data}" alt="{html.escape(alt)}" width="{size[1]}" height="{size[0]}" '
+        f'decoding="sync" style="max-width:100%;height:auto;display:block" onload="{_NAME_SLIDERS}">'
+    )
+
+
+# The way of copying that needs no permission, and no secure connection. It leaves the code selected.
+_COPY = (
+    "getSelection().selectAllChildren(this.parentElement.querySelector('code'));"
+    "document.execCommand('copy');this.textContent='Copied'"
+)
+
+
+def code_block(code: str) -> str:
+    """Two lines of code with a button that copies them."""
+    return (
+        '<div style="display:flex;gap:12px;align-items:center">'
+        f'<button class="jupyter-button widget-button" style="flex:none" onclick="{_COPY}">Copy as code</button>'
+        '<pre style="margin:0;padding:0;overflow-x:auto;line-height:1.35;font-size:12px">'
+        f"<code>{html.escape(code)}</code></pre></div>"
+    )
+
+
+# --- the widget ---------------------------------------------------------------------------------------------
+
+
+class Explorer(widgets.VBox):
+    """The box that `explore` returns: the controls, the picture, and what is counted."""
+
+    def __init__(
+        self, image: Tensor, prediction: Prediction, categories: Sequence[str], target: Prediction | None
+    ) -> None:
+        self._whole = (image, prediction, categories, target)
+        small, small_prediction, small_target = fit_to_screen(image, prediction, target)
+        self._painter = Painter(small, small_prediction, categories, small_target)
+        self._matched_at, self._matches, self._waiting = None, None, False
+
+        self.score_threshold, score = _slider("Score threshold", 0.5, 0.05, 1.0)
+        self.mask_threshold, mask = _slider("Mask threshold", 0.5, 0.05, 0.95)
+        self.alpha, alpha = _slider("Opacity", 0.45, 0.0, 1.0)
+        found = Counter(prediction["labels"].tolist())
+        things = [] if target is None else target["labels"].tolist()
+        labels = sorted({*found, *things}, key=lambda label: (-found[label], label))
+        self.classes = {label: _checkbox("", True, "auto") for label in labels}
+        names = (
+            "masks",
+            "outlines",
+            "boxes",
+            "labels",
+            "dropped",
+            *(["missed"] if target is not None else []),
+        )
+        self.shown = {name: _checkbox(name, name != "dropped", "100px") for name in names}
+        self.picture, self.strip, self.status, self.curve, self.code = (widgets.HTML() for _ in range(5))
+        self.all, self.none = (_button(name, f"Show {name} of the classes") for name in ("All", "None"))
+        self.save = _button("Save picture", "Write the picture, in its full size, to a PNG file")
+
+        side = [
+            _heading("Classes"),
+            widgets.VBox(list(self.classes.values()), layout={"max_height": "220px"}),
+        ]
+        side += [widgets.HBox([self.all, self.none])] if len(labels) > 1 else []
+        side += [_heading("Drawn"), widgets.HBox(list(self.shown.values()), layout={"flex_flow": "row wrap"})]
+        side += [alpha] + ([self.curve] if target is not None else [])
+        self.picture.layout = {"flex": "0 1 auto", "min_width": "300px", "margin": "0"}
+        middle = [self.picture, widgets.VBox(side, layout={"flex": "0 0 270px"})]
+        wrap = {"flex_flow": "row wrap", "grid_gap": "4px 16px"}
+        super().__init__(
+            [
+                widgets.HBox([score, mask], layout=wrap),
+                self.strip,
+                self.status,
+                widgets.HBox(middle, layout={"grid_gap": "0 16px"}),
+                widgets.HBox([self.save, self.code], layout={"align_items": "center", "grid_gap": "0 8px"}),
+            ],
+            layout={"max_width": f"{small.shape[2] + 300}px"},
+        )
+        self.add_class("segutils-explorer")
+        for control in (self.score_threshold, self.mask_threshold, self.alpha):
+            control.observe(self._update, "value")
+        for control in (*self.classes.values(), *self.shown.values()):
+            control.observe(self._update, "value")
+        self.all.on_click(lambda _: self._choose(True))
+        self.none.on_click(lambda _: self._choose(False))
+        self.save.on_click(lambda _: self._save())
+        self._update()
+
+    @property
+    def view(self) -> View:
+        """What the controls say now."""
+        values = [round(c.value, 4) for c in (self.score_threshold, self.mask_threshold)]
+        classes = tuple(label for label, box in self.classes.items() if box.value)
+        shown = {name: box.value for name, box in self.shown.items()}
+        return View(*values, classes, round(self.alpha.value, 4), **{"missed": False, **shown})
+
+    def tally(self, view: View) -> Tally:
+        """What a view keeps, drops and misses."""
+        _, prediction, _, target = self._whole
+        if target is not None and view.mask_threshold != self._matched_at:
+            crops = mask_crops(prediction["masks"], view.mask_threshold)
+            if self._matched_at is None:
+                self._things = mask_crops(target["masks"])
+            self._matches = match_instances(crop_iou(crops, self._things), prediction, target)
+            self._matched_at = view.mask_threshold
+        return take_tally(view, prediction, target, self._matches)
+
+    def _update(self, _change: object = None) -> None:
+        if self._waiting:
+            return
+        view, (_, prediction, categories, target) = self.view, self._whole
+        tally = self.tally(view)
+        canvas = self._painter.paint(view, tally, self._texts())
+        sentence, counts = describe(tally, target is not None), self._count_classes(tally)
+        self.picture.value = picture_tag(to_jpeg(canvas), canvas.shape[1:], _alt(view, sentence, counts))
+        self.status.value = f'<div role="status">{sentence}</div>'
+        for label, box in self.classes.items():
+            swatch = "background:rgb({},{},{})".format(*display.class_color(label))
+            swatch = f'<span style="{swatch};border-radius:3px">&emsp;</span>'
+            box.description = f"{swatch} {html.escape(counts[label])}"
+        scores = prediction["scores"].tolist()
+        self.strip.value = score_strip(view, tally, scores, self._painter.colors, target is not None)
+        if target is not None:
+            self.curve.value = self._curve(tally)
+        self.code.value = code_block(as_code(view, list(self.classes), categories))
+
+    def _texts(self) -> list[str]:
+        """The labels of all instances: "coin 0.93"; with a target marked as hit or false alarm."""
+        _, prediction, categories, target = self._whole
+        texts = display.label_texts(prediction, categories)
+        if target is None:
+            return texts
+        return [f"{'✓' if match >= 0 else '✗'} {text}" for match, text in zip(self._matches, texts)]
+
+    def _count_classes(self, tally: Tally) -> dict[int, str]:
+        """ "coin: 21 kept, 3 dropped" for each class."""
+        _, prediction, categories, _ = self._whole
+        labels = prediction["labels"].tolist()
+        kept, dropped = (Counter(labels[i] for i in rows) for rows in (tally.kept, tally.dropped))
+        counts = {}
+        for label, box in self.classes.items():
+            count = f"{kept[label]} kept, {dropped[label]} dropped" if box.value else "not shown"
+            counts[label] = f"{label_name(label, categories)}: {count}"
+        return counts
+
+    def _curve(self, tally: Tally) -> str:
+        _, prediction, _, _ = self._whole
+        rows = tally.kept + tally.dropped
+        hits, scores = self._matches[rows] >= 0, prediction["scores"][rows]
+        precision, recall = (values.tolist() for values in precision_recall(hits, scores, tally.total))
+        here = len(tally.kept) - 1
+        return curve(
+            precision, recall, (recall[here], precision[here]) if tally.kept and tally.total else None
+        )
+
+    def _choose(self, wanted: bool) -> None:
+        """Tick all classes, or none, and draw once."""
+        self._waiting = True
+        for box in self.classes.values():
+            box.value = wanted
+        self._waiting = False
+        self._update()
+
+    def _save(self) -> None:
+        """Draw the view in the size of the picture, and write it to a new file in the folder of the notebook."""
+        view = self.view
+        numbers = itertools.count(1)
+        path = next(p for p in (Path(f"explored_{n}.png") for n in numbers) if not p.exists())
+        self.status.value = f'<div role="status">Writing {path} ...</div>'
+        canvas = Painter(*self._whole).paint(view, self.tally(view), self._texts())
+        picture = Image.fromarray(np.moveaxis(canvas, 0, -1).copy())
+        draft = path.with_suffix(".png.new")
+        try:
+            picture.save(draft, format="png")
+            draft.rename(path)
+            text = f"Saved {path}, {picture.width} x {picture.height} pixels, in the folder {Path.cwd()}."
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            text = f"{path} could not be written in the folder {Path.cwd()}: {error.strerror or error}."
+        self.status.value = f'<div role="status">{html.escape(text)}</div>'
+
+    def _strip_pictures(self) -> tuple[bytes, str]:
+        """The view at four score thresholds, side by side, as JPEG, and what it says in words."""
+        arrays, titles = [], []
+        for threshold in STRIP:
+            view = self.view._replace(score_threshold=threshold)
+            tally = self.tally(view)
+            arrays.append(np.moveaxis(self._painter.paint(view, tally, self._texts()), 0, -1))
+            titles.append(f"score >= {threshold}: {len(tally.kept)} kept, {len(tally.dropped)} dropped")
+        return display.grid_jpeg(arrays, titles, columns=2), "; ".join(titles)
+
+    def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
+        """The widget, and pictures and a sentence for where it cannot run."""
+        jpeg, alt = self._strip_pictures()
+        data = super()._repr_mimebundle_(**kwargs)
+        data["text/plain"] = (
+            f"Threshold explorer. {describe(self.tally(self.view), self._whole[3] is not None)}"
+        )
+        data["image/jpeg"] = base64.b64encode(jpeg).decode()
+        return data, {"image/jpeg": {"alt": alt}}
+
+
+def _alt(view: View, sentence: str, counts: dict[int, str]) -> str:
+    """The picture in words."""
+    thresholds = f"score threshold {view.score_threshold:.2f}, mask threshold {view.mask_threshold:.2f}"
+    return f"The picture at {thresholds}. {sentence} {'; '.join(counts.values())}."
+
+
+def _slider(name: str, value: float, low: float, high: float) -> tuple[widgets.FloatSlider, widgets.HBox]:
+    """A slider from `low` to `high` in steps of 0.01, with a number field that is linked to it."""
+    number = widgets.BoundedFloatText(
+        value=value, min=low, max=high, step=0.01, description=name, tooltip=name,
+        style={"description_width": "initial"}, layout={"width": "160px"},
+    )  # fmt: skip
+    slider = widgets.FloatSlider(
+        value=value, min=low, max=high, step=0.01, readout=False, tooltip=name, layout={"width": "260px"}
+    )
+    # The handle stops at sums of steps, such as 0.49999999999999994.
+    widgets.link((slider, "value"), (number, "value"), transform=(lambda v: round(v, 2), lambda v: v))
+    return slider, widgets.HBox([number, slider])
+
+
+def _checkbox(name: str, value: bool, width: str) -> widgets.Checkbox:
+    layout = {"width": width, "height": "24px", "margin": "0 2px"}
+    return widgets.Checkbox(
+        description=name, value=value, indent=False, description_allow_html=True, layout=layout
+    )
+
+
+def _button(name: str, tooltip: str) -> widgets.Button:
+    return widgets.Button(description=name, tooltip=tooltip, layout={"width": "auto", "flex": "none"})
+
+
+def _heading(text: str) -> widgets.HTML:
+    return widgets.HTML(f"<b>{text}</b>")
