@@ -254,7 +254,8 @@ def draw_instances(
 
     unit = line_unit(canvas)
     if masks or outlines:
-        for i in big_first(crops):
+        areas = [np.count_nonzero(crop.mask.numpy()) for crop in crops]
+        for i in sorted(range(len(crops)), key=lambda i: -areas[i]):  # small ones come to lie over large ones
             look = {"alpha": alpha if masks else 0.0, "outlines": outlines, "unit": unit}
             lay(canvas, mask_patch(crops[i], colors[i], **look))
     if boxes:
@@ -262,7 +263,7 @@ def draw_instances(
             draw_box(canvas, frame, color, unit)
     if labels:
         spots = label_spots(label_texts(prediction, categories), frames, canvas.shape[1:], unit)
-        for i, label in place_labels(spots, list(range(len(spots)))).items():
+        for i, label in place_labels(spots, list(range(len(crops)))).items():
             lay(canvas, label_patch(label, colors[i]))
     return torch.from_numpy(canvas)
 
@@ -284,12 +285,6 @@ def label_texts(prediction: Prediction, categories: Sequence[str] | None) -> lis
     if "scores" not in prediction:
         return names
     return [f"{name} {score:.2f}" for name, score in zip(names, prediction["scores"].tolist(), strict=True)]
-
-
-def big_first(crops: list[Crop]) -> list[int]:
-    """The order to paint in, so that small instances come to lie over large ones. Empty masks are left out."""
-    areas = [np.count_nonzero(crop.mask.numpy()) for crop in crops]
-    return sorted((i for i in range(len(crops)) if areas[i]), key=lambda i: -areas[i])
 
 
 def crops_of(prediction: Prediction, size: tuple[int, int], mask_threshold: float) -> list[Crop]:
@@ -336,7 +331,9 @@ def lay(canvas: np.ndarray, patch: Patch) -> None:
     left, top, stays, comes = patch
     y1, x1 = max(top, 0), max(left, 0)
     y2, x2 = (max(min(a + n, limit), 0) for a, n, limit in zip((top, left), stays.shape, canvas.shape[1:]))
-    rows, columns = slice(y1 - top, max(y2, y1) - top), slice(x1 - left, max(x2, x1) - left)
+    if y1 >= y2 or x1 >= x2:
+        return
+    rows, columns = slice(y1 - top, y2 - top), slice(x1 - left, x2 - left)
     part = canvas[:, y1:y2, x1:x2]
     mixed = part * stays[rows, columns]
     mixed += comes[:, rows, columns]
@@ -432,43 +429,46 @@ class Label(NamedTuple):
 
 
 class LabelSpots(NamedTuple):
-    """Where the label of one instance may go."""
+    """Where the labels of N instances may go: P places, those of one instance together, the best first."""
 
-    text: str
-    font_size: int
-    places: np.ndarray  # [P, 4], x1, y1, x2, y2, best first
+    texts: list[str]
+    font_sizes: list[int]
+    own: list[slice]  # the places of each instance
+    places: np.ndarray  # int [4, P]: x1, y1, x2, y2
     hides: np.ndarray  # [P, N]: the share of each instance's box that a label there hides
 
 
-def label_spots(
-    texts: list[str], frames: list[Frame], size: tuple[int, int], unit: float
-) -> list[LabelSpots]:
+def label_spots(texts: list[str], frames: list[Frame], size: tuple[int, int], unit: float) -> LabelSpots:
     """Find the places where each label may go in a picture of `size` (height, width), and what it hides there."""
-    boxes = np.array(frames).reshape(-1, 4)
-    areas = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clip(min=1)
-    spots = []
+    font_sizes, own, places = [], [], []
     for text, frame in zip(texts, frames, strict=True):
-        font_size = _font_size(text, frame, unit)
-        width, height = _pill_size(text, font_size)
+        font_sizes.append(_font_size(text, frame, unit))
+        width, height = _pill_size(text, font_sizes[-1])
         corners = [] if _is_empty(frame) else _places(frame, width, height, size)
-        places = np.array([(x, y, x + width, y + height) for x, y in corners]).reshape(-1, 4)
-        spots.append(LabelSpots(text, font_size, places, _shared_areas(places, boxes) / areas))
-    return spots
+        own.append(slice(len(places), len(places) + len(corners)))
+        places += [(x, y, x + width, y + height) for x, y in corners]
+    boxes, rectangles = np.array(frames).reshape(-1, 4), np.array(places).reshape(-1, 4)
+    areas = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clip(min=1)
+    sides = np.minimum(rectangles[:, None, 2:], boxes[:, 2:]) - np.maximum(
+        rectangles[:, None, :2], boxes[:, :2]
+    )
+    return LabelSpots(texts, font_sizes, own, rectangles.T.copy(), sides.clip(min=0).prod(axis=-1) / areas)
 
 
-def place_labels(spots: list[LabelSpots], drawn: list[int]) -> dict[int, Label]:
+def place_labels(spots: LabelSpots, drawn: list[int]) -> dict[int, Label]:
     """Give each drawn instance's label the best free place, in the order of `drawn`; some find none."""
-    labels, taken = {}, np.zeros((0, 4))
+    labels, (x1, y1, x2, y2) = {}, spots.places
+    is_drawn = np.zeros(spots.hides.shape[1])
+    is_drawn[drawn] = 1
+    # A tenth of a box does no harm. Rounded, so that equal places stay equal on every machine.
+    hidden = (spots.hides @ is_drawn).round(6).clip(min=0.1)
     for i in drawn:
-        text, font_size, places, hides = spots[i]
-        if len(places) == 0:
+        if spots.own[i].start == spots.own[i].stop:
             continue
-        hidden = hides[:, drawn].sum(axis=1).clip(min=0.1)  # a tenth of a box does no harm
-        hidden[_shared_areas(places, taken).any(axis=1)] = np.inf
-        best = int(hidden.argmin())
+        best = spots.own[i].start + int(hidden[spots.own[i]].argmin())
         if hidden[best] <= 0.75:
-            taken = np.vstack([taken, places[best]])
-            labels[i] = Label(int(places[best, 0]), int(places[best, 1]), text, font_size)
+            labels[i] = Label(int(x1[best]), int(y1[best]), spots.texts[i], spots.font_sizes[i])
+            hidden[(x1 < x2[best]) & (x2 > x1[best]) & (y1 < y2[best]) & (y2 > y1[best])] = np.inf  # taken
     return labels
 
 
@@ -495,13 +495,6 @@ def _places(frame: Frame, width: int, height: int, size: tuple[int, int]) -> lis
 
 def _is_empty(frame: Frame) -> bool:
     return frame[0] == frame[2] or frame[1] == frame[3]
-
-
-def _shared_areas(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The area that each rectangle of [A, 4] shares with each of [B, 4]: [A, B]."""
-    a = a[:, None]
-    sides = np.minimum(a[..., 2:], b[:, 2:]) - np.maximum(a[..., :2], b[:, :2])
-    return sides.clip(min=0).prod(axis=-1)
 
 
 def label_patch(label: Label, color: Color) -> Patch:

@@ -8,7 +8,7 @@ from torchvision.ops import box_iou
 from torchvision.transforms.v2 import functional as F
 
 from segutils.predictions import Prediction, check_prediction, get_boolean_mask, mask_crops
-from segutils.roi_masks import Crop, RoIMasks
+from segutils.roi_masks import Crop, RoIMasks, check_fraction
 
 
 def confusion_matrix(predicted: Tensor, true: Tensor, num_classes: int) -> Tensor:
@@ -91,7 +91,8 @@ def match_instances(
     iou: [N, M], from `mask_iou`; for boxes from `torchvision.ops.box_iou`.
     prediction, target: dicts with `labels`; the prediction with `scores` too.
 
-    Raises `ValueError` when `iou` does not fit the two, or when the target has crowd regions (`iscrowd`).
+    Raises `TypeError` or `ValueError` when the threshold is no number from 0 to 1, when `iou` does not fit the two, or
+    when the target has crowd regions (`iscrowd`).
     """
     check_prediction(prediction, needs=("labels", "scores"))
     check_prediction(target, needs=("labels",), where="The target")
@@ -103,13 +104,18 @@ def match_instances(
     if "iscrowd" in target and bool(target["iscrowd"].any()):
         raise ValueError(
             "The target has crowd regions (iscrowd = 1), which stand for many things at once. Leave them out: "
-            '{key: value[target["iscrowd"] == 0] for key, value in target.items()}.'
+            '{key: target[key][target["iscrowd"] == 0] for key in ("labels", "masks")}.'
         )
-    matches = torch.full((len(iou),), -1)
-    possible = (iou.cpu() >= iou_threshold) & (prediction["labels"].cpu()[:, None] == target["labels"].cpu())
+    check_fraction("iou_threshold", iou_threshold)
+    device = prediction["labels"].device
+    matches, iou = torch.full((len(iou),), -1, device=device), iou.to(device)
+    possible = (iou >= iou_threshold) & (prediction["labels"][:, None] == target["labels"].to(device))
     for i in prediction["scores"].argsort(descending=True, stable=True).tolist():
         if possible[i].any():
-            best = int(torch.where(possible[i], iou[i].cpu(), -1).argmax())
+            left = torch.where(possible[i], iou[i], -1)
+            best = int(
+                torch.nonzero(left == left.max())[-1]
+            )  # of equal ones the last, as in COCO's own tools
             matches[i] = best
             possible[:, best] = False
     return matches
@@ -122,7 +128,18 @@ def precision_recall(hits: Tensor, scores: Tensor, total: int) -> tuple[Tensor, 
     (NaN when there are none).
 
     hits: bool [N], for example `match_instances(...) >= 0`. scores: [N], in the same order.
+
+    Raises `TypeError` or `ValueError` when `hits` is not boolean, when the two differ in length, or when there are more
+    hits than things.
     """
+    if hits.dtype != torch.bool:
+        raise TypeError(f"hits must be bool, not {hits.dtype}. Of matches make hits by: matches >= 0.")
+    if hits.shape != scores.shape or hits.ndim != 1:
+        raise ValueError(
+            f"hits and scores must be of one length, not {list(hits.shape)} and {list(scores.shape)}."
+        )
+    if int(hits.sum()) > total:
+        raise ValueError(f"There are {int(hits.sum())} hits, but only {total} things to find.")
     ranked = hits[scores.argsort(descending=True, stable=True)].cumsum(0).double()
     return ranked / torch.arange(1, len(ranked) + 1, device=ranked.device), ranked / total
 

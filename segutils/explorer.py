@@ -157,7 +157,7 @@ class Painter:
     ) -> None:
         self.canvas = display.to_canvas(image)
         self.size, self.unit = self.canvas.shape[1:], display.line_unit(self.canvas)
-        self.prediction = prediction
+        self.soft_masks = prediction["masks"]
         self.things = [] if target is None else mask_crops(target["masks"])
         names = [] if target is None else display.label_texts({"labels": target["labels"]}, categories)
         self.missed_texts = [f"missed: {name}" for name in names]
@@ -165,23 +165,28 @@ class Painter:
         self.colors += [WHITE] * len(self.things)
         self.frames = display.frames_of(prediction, []) + display.frames_of({}, self.things)
         self.look = self.texts = None  # what the patches below were made for
+        self.crops: dict[int, display.Crop] = {}
+        self.areas: dict[int, int] = {}
         self.masks: dict[int, display.Patch] = {}
         self.ghosts: dict[int, display.Patch] = {}
         self.pills: dict[int, display.Patch] = {}
 
     def paint(self, view: View, tally: Tally, texts: list[str]) -> np.ndarray:
         """Draw a view on a copy of the picture: uint8 [3, H, W]. texts: the label of each instance."""
-        self._forget_what_changed(view, texts)
-        canvas, kept = self.canvas.copy(), set(tally.kept)
         missed = [len(texts) + row for row in tally.missed] if view.missed else []
-        for i in (tally.dropped if view.dropped else []) + missed:
-            if i not in self.ghosts:
-                thin = {"alpha": 0.0, "outlines": True, "unit": 0.6 * self.unit}
-                self.ghosts[i] = display.mask_patch(self.crops[i], WHITE, **thin)
+        ghosts = (tally.dropped if view.dropped else []) + missed
+        self._get_ready(view, texts, tally.kept + ghosts)
+        canvas = self.canvas.copy()
+        for i in ghosts:
+            if i not in self.ghosts:  # a thin white outline
+                look = {"alpha": 0.0, "outlines": True, "unit": 0.6 * self.unit}
+                self.ghosts[i] = display.mask_patch(self.crops[i], WHITE, **look)
             display.lay(canvas, self.ghosts[i])
         if view.masks or view.outlines:
             look = {"alpha": view.alpha if view.masks else 0.0, "outlines": view.outlines, "unit": self.unit}
-            for i in filter(kept.__contains__, self.big_first):
+            for i in sorted(
+                tally.kept, key=lambda i: -self.areas[i]
+            ):  # small ones come to lie over large ones
                 if i not in self.masks:
                     self.masks[i] = display.mask_patch(self.crops[i], self.colors[i], **look)
                 display.lay(canvas, self.masks[i])
@@ -195,17 +200,19 @@ class Painter:
                 display.lay(canvas, self.pills[i]._replace(left=label.left, top=label.top))
         return canvas
 
-    def _forget_what_changed(self, view: View, texts: list[str]) -> None:
+    def _get_ready(self, view: View, texts: list[str], drawn: list[int]) -> None:
+        """Forget what another view looked like, and cut the masks that are drawn for the first time."""
         look = (view.mask_threshold, view.alpha, view.masks, view.outlines)
         if self.look is None or look[0] != self.look[0]:
-            crops = display.crops_of(self.prediction, self.size, view.mask_threshold)
-            self.crops, self.big_first = crops + self.things, display.big_first(crops)
-            self.ghosts = {}
+            self.crops, self.ghosts = dict(enumerate(self.things, start=len(texts))), {}
         if look != self.look:
             self.look, self.masks = look, {}
         if texts != self.texts:
             self.spots = display.label_spots(texts + self.missed_texts, self.frames, self.size, self.unit)
             self.texts, self.pills = texts, {}
+        new = [i for i in drawn if i not in self.crops]
+        for i, crop in zip(new, mask_crops(self.soft_masks[new], view.mask_threshold)):
+            self.crops[i], self.areas[i] = crop, np.count_nonzero(crop.mask.numpy())
 
 
 def fit_to_screen(
@@ -295,7 +302,7 @@ def score_strip(
         f'{view.score_threshold:.2f}" width="100%" height="66" font-size="11" fill="currentColor" '
         f'style="display:block;overflow:visible">'
         f'<line x1="2%" x2="98%" y1="47" y2="47" {line}/>{ticks}{"".join(dots)}'
-        f'<line x1="{at}" x2="{at}" y1="0" y2="52" {line} stroke-width="2" stroke-dasharray="4 2"/>'
+        f'<line x1="{at}" x2="{at}" y1="14" y2="52" {line} stroke-width="2" stroke-dasharray="4 2"/>'
         f'<text x="2%" y="10">score ({marks})</text></svg>'
     )
 
@@ -355,9 +362,9 @@ _COPY = (
 def code_block(code: str) -> str:
     """Two lines of code with a button that copies them."""
     return (
-        '<div style="display:flex;gap:12px;align-items:center">'
+        '<div style="display:flex;gap:12px;align-items:center;min-width:0">'
         f'<button class="jupyter-button widget-button" style="flex:none" onclick="{_COPY}">Copy as code</button>'
-        '<pre style="margin:0;padding:0;overflow-x:auto;line-height:1.35;font-size:12px">'
+        '<pre style="margin:0;padding:0;white-space:pre;overflow-x:auto;line-height:1.4;font-size:12px">'
         f"<code>{html.escape(code)}</code></pre></div>"
     )
 
@@ -374,7 +381,11 @@ class Explorer(widgets.VBox):
         self._whole = (image, prediction, categories, target)
         small, small_prediction, small_target = fit_to_screen(image, prediction, target)
         self._painter = Painter(small, small_prediction, categories, small_target)
-        self._matched_at, self._matches, self._waiting = None, None, False
+        self._matched_at = self._matches = self._shown = None
+        self._waiting = False
+        self._texts = display.label_texts(
+            prediction, categories
+        )  # with a target marked as hit or false alarm
 
         self.score_threshold, score = _slider("Score threshold", 0.5, 0.05, 1.0)
         self.mask_threshold, mask = _slider("Mask threshold", 0.5, 0.05, 0.95)
@@ -403,7 +414,8 @@ class Explorer(widgets.VBox):
         side += [widgets.HBox([self.all, self.none])] if len(labels) > 1 else []
         side += [_heading("Drawn"), widgets.HBox(list(self.shown.values()), layout={"flex_flow": "row wrap"})]
         side += [alpha] + ([self.curve] if target is not None else [])
-        self.picture.layout = {"flex": "0 1 auto", "min_width": "300px", "margin": "0"}
+        self.picture.layout = {"flex": "1 1 420px", "max_width": f"{small.shape[2]}px", "margin": "0"}
+        self.code.layout = {"flex": "1 1 0", "min_width": "0"}
         middle = [self.picture, widgets.VBox(side, layout={"flex": "0 0 270px"})]
         wrap = {"flex_flow": "row wrap", "grid_gap": "4px 16px"}
         super().__init__(
@@ -411,7 +423,7 @@ class Explorer(widgets.VBox):
                 widgets.HBox([score, mask], layout=wrap),
                 self.strip,
                 self.status,
-                widgets.HBox(middle, layout={"grid_gap": "0 16px"}),
+                widgets.HBox(middle, layout=wrap),
                 widgets.HBox([self.save, self.code], layout={"align_items": "center", "grid_gap": "0 8px"}),
             ],
             layout={"max_width": f"{small.shape[2] + 300}px"},
@@ -436,13 +448,14 @@ class Explorer(widgets.VBox):
 
     def tally(self, view: View) -> Tally:
         """What a view keeps, drops and misses."""
-        _, prediction, _, target = self._whole
+        _, prediction, categories, target = self._whole
         if target is not None and view.mask_threshold != self._matched_at:
-            crops = mask_crops(prediction["masks"], view.mask_threshold)
             if self._matched_at is None:
                 self._things = mask_crops(target["masks"])
-            self._matches = match_instances(crop_iou(crops, self._things), prediction, target)
-            self._matched_at = view.mask_threshold
+            iou = crop_iou(mask_crops(prediction["masks"], view.mask_threshold), self._things)
+            self._matches, self._matched_at = match_instances(iou, prediction, target), view.mask_threshold
+            texts = display.label_texts(prediction, categories)
+            self._texts = [f"{'✓' if row >= 0 else '✗'} {text}" for row, text in zip(self._matches, texts)]
         return take_tally(view, prediction, target, self._matches)
 
     def _update(self, _change: object = None) -> None:
@@ -450,9 +463,11 @@ class Explorer(widgets.VBox):
             return
         view, (_, prediction, categories, target) = self.view, self._whole
         tally = self.tally(view)
-        canvas = self._painter.paint(view, tally, self._texts())
         sentence, counts = describe(tally, target is not None), self._count_classes(tally)
-        self.picture.value = picture_tag(to_jpeg(canvas), canvas.shape[1:], _alt(view, sentence, counts))
+        shown = (tally, self._texts, view._replace(score_threshold=0.0))
+        if shown != self._shown:  # often a step of the slider neither keeps nor drops anything
+            self._shown, self._jpeg = shown, to_jpeg(self._painter.paint(view, tally, self._texts))
+        self.picture.value = picture_tag(self._jpeg, self._painter.size, _alt(view, sentence, counts))
         self.status.value = f'<div role="status">{sentence}</div>'
         for label, box in self.classes.items():
             swatch = "background:rgb({},{},{})".format(*display.class_color(label))
@@ -463,14 +478,6 @@ class Explorer(widgets.VBox):
         if target is not None:
             self.curve.value = self._curve(tally)
         self.code.value = code_block(as_code(view, list(self.classes), categories))
-
-    def _texts(self) -> list[str]:
-        """The labels of all instances: "coin 0.93"; with a target marked as hit or false alarm."""
-        _, prediction, categories, target = self._whole
-        texts = display.label_texts(prediction, categories)
-        if target is None:
-            return texts
-        return [f"{'✓' if match >= 0 else '✗'} {text}" for match, text in zip(self._matches, texts)]
 
     def _count_classes(self, tally: Tally) -> dict[int, str]:
         """ "coin: 21 kept, 3 dropped" for each class."""
@@ -507,7 +514,7 @@ class Explorer(widgets.VBox):
         numbers = itertools.count(1)
         path = next(p for p in (Path(f"explored_{n}.png") for n in numbers) if not p.exists())
         self.status.value = f'<div role="status">Writing {path} ...</div>'
-        canvas = Painter(*self._whole).paint(view, self.tally(view), self._texts())
+        canvas = Painter(*self._whole).paint(view, self.tally(view), self._texts)
         picture = Image.fromarray(np.moveaxis(canvas, 0, -1).copy())
         draft = path.with_suffix(".png.new")
         try:
@@ -525,7 +532,7 @@ class Explorer(widgets.VBox):
         for threshold in STRIP:
             view = self.view._replace(score_threshold=threshold)
             tally = self.tally(view)
-            arrays.append(np.moveaxis(self._painter.paint(view, tally, self._texts()), 0, -1))
+            arrays.append(np.moveaxis(self._painter.paint(view, tally, self._texts), 0, -1))
             titles.append(f"score >= {threshold}: {len(tally.kept)} kept, {len(tally.dropped)} dropped")
         return display.grid_jpeg(arrays, titles, columns=2), "; ".join(titles)
 

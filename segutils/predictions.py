@@ -71,7 +71,8 @@ def filter_model_output(
     check_fraction("score_threshold", score_threshold)
     check_output(output, needs=("scores",) if labels is None else ("scores", "labels"))
     if labels is not None and (
-        isinstance(labels, str | int)
+        isinstance(labels, str | bytes)
+        or not isinstance(labels, Sequence)
         or not all(isinstance(label, int) and not isinstance(label, bool) for label in labels)
     ):
         raise TypeError(
@@ -129,7 +130,10 @@ def mask_crops(masks: Tensor | RoIMasks, mask_threshold: float = 0.5) -> list[Cr
     """Cut each mask of one picture down to a rectangle around its pixels, on the CPU: where it lies, and bool [h, w].
 
     masks: soft, boolean or a `RoIMasks`; the first and the last are cut at `mask_threshold` (0 to 1).
+
+    Raises `TypeError` or `ValueError` when the threshold is no number from 0 to 1, or when masks are none.
     """
+    check_fraction("mask_threshold", mask_threshold)
     if isinstance(masks, RoIMasks):
         return masks.cpu().crops(mask_threshold)
     crops = []

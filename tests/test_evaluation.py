@@ -1,11 +1,404 @@
-"""Mask AP: what a perfect, a shifted and a silent model get, and the two libraries in agreement."""
+"""IoU, matching, precision and recall, and mask AP: by hand on little things, and in agreement with pycocotools."""
 
+import contextlib
+import io
+
+import numpy as np
 import pytest
 import torch
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from torch import nn
 from torchmetrics.detection import MeanAveragePrecision
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+from unchanged import unchanged
 
-from segutils import mean_average_precision, render_scene
+from segutils import (
+    mask_iou,
+    match_instances,
+    mean_average_precision,
+    precision_recall,
+    render_scene,
+)
+from segutils.roi_masks import RoIMasks
+
+
+def drawn(*pictures):
+    """Boolean masks of words, one for each row: "##.. ...." is a mask of 2 x 4."""
+    return torch.tensor([[[pixel == "#" for pixel in row] for row in p.split()] for p in pictures])
+
+
+def iou_of(*rows):
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+# --- mask_iou -----------------------------------------------------------------------------------------------
+
+LEFT, RIGHT, ALL, NOTHING = "##.. ##..", "..## ..##", "#### ####", ".... ...."
+
+
+def test_iou_by_hand():
+    iou = mask_iou(drawn(LEFT, RIGHT, ALL), drawn(LEFT, ALL, "#... #...", ".##. ...."))
+    assert iou.dtype == torch.float64
+    assert torch.equal(iou, iou_of([1, 0.5, 0.5, 1 / 5], [0, 0.5, 0, 1 / 5], [0.5, 1, 0.25, 0.25]))
+
+
+def test_iou_with_an_empty_mask_is_0():
+    assert torch.equal(mask_iou(drawn(NOTHING, LEFT), drawn(NOTHING, ALL)), iou_of([0, 0], [0, 0.5]))
+
+
+def test_iou_of_masks_that_touch_or_interlock_is_0():
+    assert mask_iou(drawn("##.. ...."), drawn("..## ....", ".... ##..", "...# ..##")).sum() == 0
+    assert mask_iou(drawn("#.#. .#.#"), drawn(".#.# #.#.")) == 0
+
+
+@pytest.mark.parametrize(("n", "m"), [(0, 2), (2, 0), (0, 0), (2, 3)])
+def test_iou_has_a_row_for_each_mask_and_a_column_for_each_other(n, m):
+    masks, others = drawn(LEFT, RIGHT)[:n], drawn(LEFT, RIGHT, ALL)[:m]
+    assert mask_iou(masks, others).shape == (n, m)
+    empty = RoIMasks(torch.rand(0, 1, 28, 28), torch.rand(0, 4), (2, 4))
+    assert mask_iou(empty, others).shape == (0, m)
+
+
+def random_roi_masks(seed, count, size):
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.rand(count, 2, generator=generator) * 15
+    boxes = torch.cat([corners, corners + torch.rand(count, 2, generator=generator) * 20 + 1], 1)
+    return RoIMasks(torch.rand(count, 1, 28, 28, generator=generator), boxes, size)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.6])
+def test_iou_is_the_same_for_all_kinds_of_masks(threshold):
+    first, second = random_roi_masks(0, 4, (30, 40)), random_roi_masks(1, 5, (30, 40))
+    expected = mask_iou(first.paste(threshold), second.paste(threshold))
+    assert 0.1 < expected.max() < 1
+    kinds = [
+        (m, paste_masks_in_image(m.probs, m.boxes, m.image_size), m.paste(threshold)) for m in (first, second)
+    ]
+    for masks in kinds[0]:
+        for others in kinds[1]:
+            assert torch.equal(mask_iou(masks, others, threshold), expected)
+
+
+def test_iou_cuts_soft_masks_above_the_threshold():
+    soft = torch.tensor([[[[0.2, 0.5, 0.6, 0.9]]]])
+    line = torch.ones(1, 1, 4, dtype=torch.bool)
+    shares = {threshold: mask_iou(soft, line, threshold).item() for threshold in (0, 0.2, 0.55, 0.9, 1)}
+    assert shares == {0: 1, 0.2: 0.75, 0.55: 0.5, 0.9: 0, 1: 0}
+    assert mask_iou(soft, line) == 0.5  # one half is not above one half
+    assert mask_iou(line, line, 0.9) == 1  # boolean already: the threshold has no say
+
+
+@pytest.mark.parametrize("kind", ["soft", "boolean", "RoIMasks"])
+@pytest.mark.parametrize(
+    ("threshold", "error"), [(80, ValueError), (-0.1, ValueError), ("0.5", TypeError), (True, TypeError)]
+)
+def test_iou_checks_the_threshold(kind, threshold, error):
+    masks = {
+        "soft": torch.rand(1, 1, 4, 6),
+        "boolean": drawn(LEFT),
+        "RoIMasks": random_roi_masks(0, 1, (4, 6)),
+    }
+    with pytest.raises(error, match="mask_threshold must be a number from 0 to 1, not"):
+        mask_iou(masks[kind], masks[kind], threshold)
+
+
+def test_iou_refuses_pictures_of_different_sizes():
+    sizes = r"different sizes \(width x height\): 40 x 30 and 4 x 2\.$"
+    for masks in (random_roi_masks(0, 2, (30, 40)), torch.rand(2, 1, 30, 40)):
+        with pytest.raises(ValueError, match=sizes):
+            mask_iou(masks, drawn(LEFT))
+    with pytest.raises(ValueError, match="2 x 4 and 4 x 2"):
+        mask_iou(drawn(LEFT).mT, drawn(LEFT))
+
+
+def test_iou_changes_nothing():
+    things = [random_roi_masks(0, 3, (30, 40)), torch.rand(2, 1, 30, 40), torch.rand(2, 30, 40) > 0.5]
+    with unchanged(things):
+        for masks in things:
+            for others in things:
+                mask_iou(masks, others)
+
+
+def rle(mask):
+    return coco_mask.encode(np.asfortranarray(mask.numpy().astype(np.uint8)))
+
+
+def random_masks(random, count, height, width):
+    """Masks that are empty, dense or sparse; most of them are the one before, with a rectangle redrawn."""
+    masks, mask = [], torch.zeros(height, width, dtype=torch.bool)
+    for _ in range(count):
+        mask = mask.clone() if random.random() < 0.7 else torch.zeros_like(mask)
+        (top, bottom), (left, right) = (sorted(random.integers(0, side + 1, 2)) for side in mask.shape)
+        part = mask[top:bottom, left:right]
+        part[:] = torch.from_numpy(random.random(part.shape) < random.choice([0, 0.1, 0.5, 1]))
+        masks.append(mask)
+    order = random.permutation(count)
+    return torch.stack(masks)[order]
+
+
+def test_iou_equals_that_of_pycocotools():
+    random, seen = np.random.default_rng(0), []
+    for _ in range(300):
+        n, m, height, width = random.integers(1, [5, 5, 30, 30])
+        masks = random_masks(random, n + m, height, width)
+        codes = [rle(mask) for mask in masks]
+        theirs = torch.from_numpy(coco_mask.iou(codes[:n], codes[n:], [0] * m))
+        ours = mask_iou(masks[:n], masks[n:])
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
+        seen.append(ours.flatten())
+    seen = torch.cat(seen)
+    assert min((seen == 0).sum(), ((seen > 0) & (seen < 0.5)).sum(), (seen > 0.5).sum()) > 100
+
+
+# --- match_instances ----------------------------------------------------------------------------------------
+
+
+def found(scores, labels=None):
+    return {
+        "scores": torch.tensor(scores),
+        "labels": torch.tensor(labels or [1] * len(scores), dtype=torch.int64),
+    }
+
+
+def true(*labels):
+    return {"labels": torch.tensor(labels, dtype=torch.int64)}
+
+
+def test_the_best_score_chooses_first_and_takes_the_largest_iou():
+    iou = iou_of([0.9, 0.0], [0.8, 0.6])
+    assert match_instances(iou, found([0.9, 0.8]), true(1, 1)).tolist() == [0, 1]
+    assert match_instances(iou, found([0.8, 0.9]), true(1, 1)).tolist() == [-1, 0]
+    iou = iou_of([0.6, 0.7, 0.5])
+    assert match_instances(iou, found([0.9]), true(1, 1, 1)).tolist() == [1]
+
+
+def test_a_thing_is_matched_once():
+    iou = iou_of([0.6], [0.9], [0.8])
+    assert match_instances(iou, found([0.9, 0.8, 0.7]), true(1)).tolist() == [0, -1, -1]
+
+
+def test_only_things_of_the_own_class_are_matched():
+    iou = iou_of([0.9, 0.6], [0.9, 0.9])
+    assert match_instances(iou, found([0.9, 0.8], [2, 1]), true(1, 2)).tolist() == [1, 0]
+    assert match_instances(iou, found([0.9, 0.8], [3, 4]), true(1, 2)).tolist() == [-1, -1]
+
+
+def test_an_iou_as_large_as_the_threshold_is_a_hit():
+    iou = iou_of([0.5])
+    assert match_instances(iou, found([0.9]), true(1)).tolist() == [0]
+    assert match_instances(iou, found([0.9]), true(1), 0.5).tolist() == [0]
+    assert match_instances(iou, found([0.9]), true(1), 0.51).tolist() == [-1]
+    assert match_instances(iou_of([1]), found([0.9]), true(1), 1).tolist() == [0]
+
+
+def test_among_equal_scores_the_first_chooses_first():
+    iou = iou_of([0.6], [0.9], [0.7])
+    assert match_instances(iou, found([0.3, 0.9, 0.9]), true(1)).tolist() == [-1, 0, -1]
+
+
+def test_among_equal_ious_the_last_thing_is_taken_as_in_coco():
+    iou = mask_iou(drawn("####", "##.."), drawn("##..", "..##"))
+    assert torch.equal(iou, iou_of([0.5, 0.5], [1, 0]))
+    assert match_instances(iou, found([0.9, 0.8]), true(1, 1)).tolist() == [1, 0]
+
+
+def test_nothing_found_and_nothing_there_can_be_matched():
+    nothing = match_instances(torch.zeros(0, 2), found([]), true(1, 1))
+    assert nothing.shape == (0,) and nothing.dtype == torch.int64
+    assert match_instances(torch.zeros(2, 0), found([0.9, 0.8]), true()).tolist() == [-1, -1]
+    assert match_instances(torch.zeros(0, 0), found([]), true()).shape == (0,)
+
+
+def test_matching_changes_nothing():
+    iou, prediction, target = iou_of([0.6, 0.9], [0.9, 0.8]), found([0.7, 0.8]), true(1, 1)
+    with unchanged(iou, prediction, target):
+        matches = match_instances(iou, prediction, target)
+        matches[:] = 7
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (2,), (2, 3, 1), (2, 2), (0, 3)])
+def test_ious_that_do_not_fit_are_refused(shape):
+    message = r"iou must be \[2, 3\], instances by things in the target, not \[" + ", ".join(map(str, shape))
+    with pytest.raises(ValueError, match=message):
+        match_instances(torch.zeros(shape), found([0.9, 0.8]), true(1, 1, 1))
+
+
+def test_matching_names_missing_keys():
+    with pytest.raises(ValueError, match="The prediction has no scores"):
+        match_instances(iou_of([1]), true(1), true(1))
+    with pytest.raises(ValueError, match="The target has no labels. Its keys are: boxes"):
+        match_instances(iou_of([1]), found([0.9]), {"boxes": torch.zeros(1, 4)})
+
+
+def test_crowds_are_refused_with_advice_that_works():
+    prediction, masks = found([0.9]), drawn(LEFT, ALL)
+    target = true(1, 1) | {"masks": masks, "iscrowd": torch.tensor([0, 1])}
+    with pytest.raises(ValueError, match=r"crowd regions \(iscrowd = 1\).* Leave them out: ") as refusal:
+        match_instances(mask_iou(masks[:1], target["masks"]), prediction, target)
+    advice = str(refusal.value).split("Leave them out: ")[1].rstrip(".")
+    target = eval(advice, {"target": target})
+    assert match_instances(mask_iou(masks[:1], target["masks"]), prediction, target).tolist() == [0]
+
+
+def random_picture(random, classes, noisy):
+    """A prediction and a target: rectangles in heaps, on a grid of 4 pixels, where many IoU are equal, or noisy."""
+    heaps = random.integers([1, 1, 2, 2], [5, 5, 6, 6], (2, 4)) * 4  # left, top, width, height
+
+    def instances(count):
+        which = random.integers(2, size=count)
+        masks = torch.zeros(count, 48, 48, dtype=torch.bool)
+        for mask, (x, y, w, h) in zip(masks, heaps[which]):
+            dx, dy, dw, dh = random.integers(-1, 2, 4) * 4 * (random.random(4) < 0.3)
+            mask[y + dy : y + dy + h + dh, x + dx : x + dx + w + dw] = True
+        if noisy:
+            masks &= torch.from_numpy(random.random(masks.shape) < 0.95)
+        labels = (
+            np.where(random.random(count) < 0.8, which % classes, random.integers(classes, size=count)) + 1
+        )
+        return {"labels": torch.from_numpy(labels), "masks": masks}
+
+    prediction, target = instances(random.integers(0, 9)), instances(random.integers(0, 6))
+    scores = random.integers(1, 10, len(prediction["labels"])) / 16  # some are equal
+    return prediction | {"scores": torch.from_numpy(scores).float()}, target
+
+
+def random_pictures(classes=3, noisy=False, count=300):
+    random = np.random.default_rng(0)
+    return [random_picture(random, classes, noisy) for _ in range(count)]
+
+
+def coco_dataset(instances, classes):
+    """What pycocotools takes: one list of annotations for all pictures, numbered from 1."""
+    annotations = []
+    for image_id, picture in enumerate(instances):
+        for row, (label, mask) in enumerate(zip(picture["labels"].tolist(), picture["masks"])):
+            annotation = {"id": len(annotations) + 1, "image_id": image_id, "category_id": label, "row": row}
+            annotation |= {"segmentation": rle(mask), "area": int(mask.sum()), "iscrowd": 0}
+            if "scores" in picture:
+                annotation["score"] = picture["scores"][row].item()
+            annotations.append(annotation)
+    dataset = COCO()
+    dataset.dataset = {
+        "images": [{"id": image_id, "height": 48, "width": 48} for image_id in range(len(instances))],
+        "categories": [{"id": label} for label in range(1, classes + 1)],
+        "annotations": annotations,
+    }
+    dataset.createIndex()
+    return dataset
+
+
+def coco_evaluation(pairs, classes, thresholds):
+    with contextlib.redirect_stdout(io.StringIO()):
+        predictions, targets = zip(*pairs)
+        evaluation = COCOeval(coco_dataset(targets, classes), coco_dataset(predictions, classes), "segm")
+        evaluation.params.iouThrs, evaluation.params.maxDets = np.array(thresholds), [1000]
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation
+
+
+def coco_matches(evaluation, pairs, number):
+    """For each picture what `match_instances` should give, at the threshold with this number."""
+    matches = [torch.full((len(prediction["labels"]),), -1) for prediction, _ in pairs]
+    for result in filter(None, evaluation.evalImgs):
+        for found_id, true_id in zip(result["dtIds"], result["dtMatches"][number].astype(int)):
+            if true_id:
+                row = evaluation.cocoDt.anns[found_id]["row"]
+                matches[result["image_id"]][row] = evaluation.cocoGt.anns[true_id]["row"]
+    return matches
+
+
+@pytest.mark.parametrize("noisy", [True, False], ids=["noisy", "with equal IoUs"])
+def test_matches_equal_those_of_pycocotools(noisy):
+    pairs, thresholds = random_pictures(noisy=noisy), (0.5, 0.75)
+    evaluation = coco_evaluation(pairs, 3, thresholds)
+    hits = misses = beaten = other_class = equal = 0
+    wrong = []
+    for number, threshold in enumerate(thresholds):
+        theirs = coco_matches(evaluation, pairs, number)
+        for picture, ((prediction, target), expected) in enumerate(zip(pairs, theirs)):
+            iou = mask_iou(prediction["masks"], target["masks"])
+            matches = match_instances(iou, prediction, target, threshold)
+            if not torch.equal(matches, expected):
+                wrong.append((threshold, picture, matches.tolist(), expected.tolist()))
+            near = iou >= threshold
+            same = near & (prediction["labels"][:, None] == target["labels"])
+            hit = expected >= 0
+            hits, misses = hits + hit.sum(), misses + (~hit).sum()
+            beaten += (same.any(1) & ~hit).sum()
+            other_class += (near.any(1) & ~same.any(1)).sum()
+            best = torch.where(same, iou, -1)
+            equal += sum(((row == row.max()) & (row > 0)).sum() > 1 for row in best if len(row))
+    assert min(hits, misses, beaten, other_class) > 100  # so that it can fail
+    assert noisy or equal > 50
+    assert not wrong, f"{len(wrong)} of {2 * len(pairs)} differ; the first (ours, theirs): {wrong[0]}"
+
+
+@pytest.mark.parametrize("threshold", [0.25, 0.5, 0.7])
+def test_what_lower_scores_do_changes_nothing_for_higher_ones(threshold):
+    kept = 0
+    for prediction, target in random_pictures(count=100):
+        iou = mask_iou(prediction["masks"], target["masks"])
+        matches = match_instances(iou, prediction, target, threshold)
+        for score in prediction["scores"].unique().tolist():
+            keep = prediction["scores"] >= score
+            first = {key: value[keep] for key, value in prediction.items()}
+            assert torch.equal(match_instances(iou[keep], first, target, threshold), matches[keep])
+            kept += 0 < keep.sum() < len(keep)
+    assert kept > 100
+
+
+# --- precision_recall ---------------------------------------------------------------------------------------
+
+
+def test_precision_and_recall_by_hand():
+    hits, scores = torch.tensor([False, True, True, False]), torch.tensor([0.8, 0.9, 0.7, 0.1])
+    with unchanged(hits, scores):
+        precision, recall = precision_recall(hits, scores, 4)
+    assert torch.equal(precision, torch.tensor([1, 1 / 2, 2 / 3, 2 / 4], dtype=torch.float64))
+    assert torch.equal(recall, torch.tensor([1 / 4, 1 / 4, 2 / 4, 2 / 4], dtype=torch.float64))
+
+
+def test_equal_scores_keep_their_order():
+    precision, _ = precision_recall(torch.tensor([False, True, True]), torch.tensor([0.5, 0.5, 0.9]), 2)
+    assert precision.tolist() == [1, 1 / 2, 2 / 3]
+
+
+def test_recall_of_no_things_is_nan():
+    precision, recall = precision_recall(torch.tensor([False, False]), torch.tensor([0.9, 0.8]), 0)
+    assert precision.tolist() == [0, 0]
+    assert recall.isnan().tolist() == [True, True]
+
+
+@pytest.mark.parametrize("total", [0, 3])
+def test_no_instances_have_an_empty_curve(total):
+    precision, recall = precision_recall(torch.zeros(0, dtype=torch.bool), torch.zeros(0), total)
+    assert precision.shape == recall.shape == (0,)
+
+
+@pytest.mark.parametrize(("number", "threshold"), [(0, 0.5), (1, 0.75)])
+def test_the_area_under_the_curve_is_the_ap_of_pycocotools(number, threshold):
+    pairs = random_pictures(classes=1, noisy=True)
+    evaluation = coco_evaluation(pairs, 1, (0.5, 0.75))
+    hits = [
+        match_instances(mask_iou(prediction["masks"], target["masks"]), prediction, target, threshold) >= 0
+        for prediction, target in pairs
+    ]
+    scores = torch.cat([prediction["scores"] for prediction, _ in pairs])
+    total = sum(len(target["labels"]) for _, target in pairs)
+    precision, recall = precision_recall(torch.cat(hits), scores, total)
+    envelope = precision.flip(0).cummax(0).values.flip(0)
+    reached = torch.searchsorted(recall, torch.from_numpy(evaluation.params.recThrs))
+    ours = torch.cat([envelope, torch.zeros(1)])[reached].mean().item()
+    assert 0.03 < ours < 0.9
+    assert ours == pytest.approx(evaluation.eval["precision"][number].mean(), abs=1e-12)
+    assert recall[-1].item() == evaluation.eval["recall"][number].item()
+
+
+# --- mean_average_precision ---------------------------------------------------------------------------------
 
 
 class Oracle(nn.Module):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torchvision.models.detection.roi_heads import paste_masks_in_image
 from unchanged import unchanged
 
 from segutils.predictions import (
@@ -13,6 +14,7 @@ from segutils.predictions import (
     get_boolean_mask,
     inspect_model_output,
     label_name,
+    mask_crops,
 )
 from segutils.roi_masks import RoIMasks
 
@@ -28,6 +30,13 @@ def prediction(scores, labels=None, height=4, width=6) -> dict[str, torch.Tensor
         "scores": torch.tensor(scores, dtype=torch.float32),
         "masks": torch.linspace(0, 1, count * height * width).reshape(count, 1, height, width),
     }
+
+
+def random_roi_masks(count, size=(30, 40)):
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(count, 2, generator=generator) * 25
+    boxes = torch.cat([corners, corners + torch.rand(count, 2, generator=generator) * 30], 1)
+    return RoIMasks(torch.rand(count, 1, 28, 28, generator=generator), boxes, size)
 
 
 def copy_of(output):
@@ -188,6 +197,85 @@ def test_a_paste_that_is_too_large_is_refused():
     with unchanged(output):
         with pytest.raises(MemoryError, match="3 masks of 30000 x 40000 pixels would take 3.6 GB"):
             get_boolean_mask(output)
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores"),
+    [
+        ([4], [0.95, 0.6]),
+        ([1, 3], [0.9, 0.8]),
+        ((4, 1), [0.95, 0.9, 0.6]),
+        (range(1, 4), [0.9, 0.8]),
+        ([4, 4], [0.95, 0.6]),
+        ([CATEGORIES.index("coin")], [0.95, 0.6]),
+        ([2], []),  # found, but with a score that is too low
+        ([500, -1], []),
+        ([], []),
+        (None, [0.95, 0.9, 0.8, 0.6]),
+    ],
+)
+def test_filter_keeps_the_classes_asked_for(labels, scores):
+    output = [prediction([0.95, 0.9, 0.8, 0.6, 0.3, 0.2], [4, 1, 3, 4, 4, 2]) | {"image_id": 7}]
+    with unchanged(output, labels):
+        filtered = filter_model_output(output, 0.5, labels=labels)[0]
+    assert filtered["scores"].tolist() == pytest.approx(scores)
+    keep = torch.isin(output[0]["scores"], filtered["scores"])
+    for key in ("boxes", "labels", "masks"):
+        assert torch.equal(filtered[key], output[0][key][keep])
+    assert filtered["image_id"] == 7
+
+
+def test_filter_keeps_classes_of_each_picture():
+    output = [prediction([0.9, 0.8], [1, 4]), prediction([]), prediction([0.7], [1])]
+    filtered = filter_model_output(output, 0, labels=[4])
+    assert [p["labels"].tolist() for p in filtered] == [[4], [], []]
+    assert filtered[2]["masks"].shape == (0, 1, 4, 6)
+    assert filter_model_output([], 0, labels=[4]) == []
+
+
+def test_filter_keeps_classes_of_roi_masks():
+    masks = random_roi_masks(4)
+    p = prediction([0.9, 0.8, 0.7, 0.1], [4, 1, 4, 4]) | {"masks": masks}
+    with unchanged(p):
+        filtered = filter_model_output([p], 0.5, labels=[4])[0]
+    assert isinstance(filtered["masks"], RoIMasks)
+    assert torch.equal(filtered["masks"].paste(), masks.paste()[[0, 2]])
+    assert len(filter_model_output([p], 0.5, labels=[])[0]["masks"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [
+        ("coin", "'coin'"),
+        (["coin"], r"\['coin'\]"),
+        ([4, "coin"], r"\[4, 'coin'\]"),
+        ("", "''"),
+        (4, "4"),
+        (0, "0"),
+        (True, "True"),
+        ([True], r"\[True\]"),
+        ([4.0], r"\[4\.0\]"),
+        (4.0, r"4\.0"),
+        ([None], r"\[None\]"),
+        ([[4]], r"\[\[4\]\]"),
+        (torch.tensor([4]), r"tensor\(\[4\]\)"),
+        (np.array([4]), r"array\(\[4\]\)"),
+    ],
+)
+def test_classes_are_asked_for_by_number(labels, named):
+    output = [prediction([0.9])]
+    message = rf'labels are numbers of classes, for example \[categories\.index\("coin"\)\], not {named}\.$'
+    with unchanged(output):
+        with pytest.raises(TypeError, match=message):
+            filter_model_output(output, 0.5, labels=labels)
+
+
+def test_filter_needs_labels_only_when_asked_for_classes():
+    output = [{"scores": torch.tensor([0.9, 0.1])}]
+    assert len(filter_model_output(output, 0.5)[0]["scores"]) == 1
+    for labels in ([4], []):
+        with pytest.raises(ValueError, match="Picture 1 of the output has no labels. Its keys are: scores"):
+            filter_model_output(output, 0.5, labels=labels)
 
 
 BAD_THRESHOLDS = [
@@ -377,3 +465,72 @@ def test_boolean_mask_refuses_what_is_no_soft_mask(masks, message):
     with pytest.raises(ValueError, match=message):
         get_boolean_mask(output)
     assert_same(output, before)
+
+
+# --- mask_crops ---------------------------------------------------------------------------------------------
+
+
+def pasted(crops, height, width):
+    masks = torch.zeros(len(crops), height, width, dtype=torch.bool)
+    for picture, (left, top, mask) in zip(masks, crops, strict=True):
+        assert mask.dtype == torch.bool
+        assert 0 <= left <= width - mask.shape[1] and 0 <= top <= height - mask.shape[0]
+        picture[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
+    return masks
+
+
+def kinds_of_masks():
+    roi_masks = random_roi_masks(20)
+    soft = paste_masks_in_image(roi_masks.probs, roi_masks.boxes, roi_masks.image_size)
+    sparse = torch.rand(20, 1, 30, 40, generator=torch.Generator().manual_seed(1)) ** 200
+    return {
+        "RoIMasks": roi_masks,
+        "soft": soft,
+        "soft without a channel": soft[:, 0],
+        "sparse": sparse,
+        "boolean": soft[:, 0] > 0.5,
+        "boolean with a channel": soft > 0.5,
+        "whole numbers": (soft[:, 0] > 0.5).to(torch.uint8),
+        "none": soft[:0],
+        "no RoIMasks": roi_masks[:0],
+    }
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("kind", kinds_of_masks())
+def test_crops_that_are_pasted_give_the_masks(kind, threshold):
+    masks = kinds_of_masks()[kind]
+    with unchanged(masks):
+        crops = mask_crops(masks, threshold)
+    assert torch.equal(pasted(crops, 30, 40), boolean_masks(masks, threshold))
+
+
+@pytest.mark.parametrize("kind", ["soft", "sparse", "boolean"])
+def test_crops_are_as_small_as_can_be(kind):
+    crops = [crop.mask for crop in mask_crops(kinds_of_masks()[kind])]
+    assert len({crop.shape for crop in crops}) > 5
+    for crop in crops:
+        assert all(side.any() for side in (crop[0], crop[-1], crop[:, 0], crop[:, -1]))
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [
+        torch.zeros(2, 1, 4, 6),
+        torch.full((2, 1, 4, 6), 0.5),
+        torch.zeros(2, 4, 6, dtype=torch.bool),
+        torch.zeros(2, 0, 6, dtype=torch.bool),
+        RoIMasks(torch.zeros(2, 1, 28, 28), torch.tensor([[1.0, 1.0, 5.0, 3.0]] * 2), (4, 6)),
+    ],
+    ids=["soft", "at the threshold", "boolean", "no pixels", "RoIMasks"],
+)
+def test_crops_of_empty_masks_are_empty(masks):
+    assert [crop.mask.shape for crop in mask_crops(masks)] == [(0, 0), (0, 0)]
+
+
+def test_a_crop_by_hand():
+    mask = torch.zeros(1, 4, 6, dtype=torch.bool)
+    mask[0, 1, 2] = mask[0, 2, 4] = True
+    ((left, top, crop),) = mask_crops(mask)
+    assert (left, top) == (2, 1)
+    assert crop.tolist() == [[True, False, False], [False, False, True]]
