@@ -1,6 +1,7 @@
 """Pictures out: show them in a notebook, and draw instances on them."""
 
 import io
+import itertools
 import math
 import textwrap
 from collections.abc import Sequence
@@ -329,8 +330,8 @@ class Patch(NamedTuple):
 def lay(canvas: np.ndarray, patch: Patch) -> None:
     """Lay a patch on `canvas`, uint8 [3, H, W], in place. What sticks out is cut off."""
     left, top, stays, comes = patch
-    y1, x1 = max(top, 0), max(left, 0)
-    y2, x2 = (max(min(a + n, limit), 0) for a, n, limit in zip((top, left), stays.shape, canvas.shape[1:]))
+    y1, y2 = max(top, 0), min(top + stays.shape[0], canvas.shape[1])
+    x1, x2 = max(left, 0), min(left + stays.shape[1], canvas.shape[2])
     if y1 >= y2 or x1 >= x2:
         return
     rows, columns = slice(y1 - top, y2 - top), slice(x1 - left, x2 - left)
@@ -457,18 +458,28 @@ def label_spots(texts: list[str], frames: list[Frame], size: tuple[int, int], un
 
 def place_labels(spots: LabelSpots, drawn: list[int]) -> dict[int, Label]:
     """Give each drawn instance's label the best free place, in the order of `drawn`; some find none."""
-    labels, (x1, y1, x2, y2) = {}, spots.places
+    labels, stop = {}, 0
+    own = [range(spots.own[i].start, spots.own[i].stop) for i in drawn]
+    chosen = np.fromiter(
+        itertools.chain(*own), dtype=int
+    )  # the places of the first, of the second, and so on
+    x1, y1, x2, y2 = spots.places[:, chosen]
     is_drawn = np.zeros(spots.hides.shape[1])
     is_drawn[drawn] = 1
     # A tenth of a box does no harm. Rounded, so that equal places stay equal on every machine.
-    hidden = (spots.hides @ is_drawn).round(6).clip(min=0.1)
-    for i in drawn:
-        if spots.own[i].start == spots.own[i].stop:
+    hidden = (spots.hides[chosen] @ is_drawn).round(6).clip(min=0.1)
+    for i, places in zip(drawn, own):
+        start, stop = stop, stop + len(places)
+        if start == stop:
             continue
-        best = spots.own[i].start + int(hidden[spots.own[i]].argmin())
+        best = start + int(hidden[start:stop].argmin())
         if hidden[best] <= 0.75:
-            labels[i] = Label(int(x1[best]), int(y1[best]), spots.texts[i], spots.font_sizes[i])
-            hidden[(x1 < x2[best]) & (x2 > x1[best]) & (y1 < y2[best]) & (y2 > y1[best])] = np.inf  # taken
+            left, top, right, bottom = x1[best], y1[best], x2[best], y2[best]
+            labels[i] = Label(int(left), int(top), spots.texts[i], spots.font_sizes[i])
+            # Whoever comes later may not lie on it.
+            later = slice(stop, None)
+            taken = (x1[later] < right) & (x2[later] > left) & (y1[later] < bottom) & (y2[later] > top)
+            hidden[later][taken] = np.inf
     return labels
 
 
