@@ -319,7 +319,7 @@ def curve(precision: Sequence[float], recall: Sequence[float], here: tuple[float
 
     line = 'stroke="currentColor"'
     points = " ".join(place(x, y) for x, y in zip(recall, precision))
-    spot, where = "", "nothing is kept"
+    spot, where = "", "nothing is kept" if points else "there is nothing to find"
     if here:
         x, y = place(*here).split(",")
         spot = f'<circle cx="{x}" cy="{y}" r="5" fill="#D55E00" stroke="white" stroke-width="1.5"/>'
@@ -335,12 +335,15 @@ def curve(precision: Sequence[float], recall: Sequence[float], here: tuple[float
     )
 
 
-# ipywidgets gives the handles of sliders no accessible name. They take that of the number field beside them.
-_NAME_SLIDERS = (
-    "this.closest('.segutils-explorer')?.querySelectorAll('.widget-slider').forEach(slider => "
-    "slider.querySelector('[role=slider]')?.setAttribute('aria-label', "
-    "slider.parentElement.querySelector('label').textContent))"
-)
+# To people who hear the page, the handles of ipywidgets' sliders have no name, and values like 0.49999999999999994.
+# This runs whenever a new picture is there, and gives each handle name and value of the number field beside it.
+_DESCRIBE_SLIDERS = """
+for (const slider of this.closest('.segutils-explorer')?.querySelectorAll('.widget-slider') ?? []) {
+    const handle = slider.querySelector('[role=slider]'), field = slider.parentElement;
+    handle.setAttribute('aria-label', field.querySelector('label').textContent);
+    handle.setAttribute('aria-valuetext', field.querySelector('input').value);
+}
+"""
 
 
 def picture_tag(jpeg: bytes, size: Sequence[int], alt: str) -> str:
@@ -348,7 +351,7 @@ def picture_tag(jpeg: bytes, size: Sequence[int], alt: str) -> str:
     data = base64.b64encode(jpeg).decode()
     return (
         f'<img src="data:image/jpeg;base64,{data}" alt="{html.escape(alt)}" width="{size[1]}" height="{size[0]}" '
-        f'decoding="sync" style="max-width:100%;height:auto;display:block" onload="{_NAME_SLIDERS}">'
+        f'decoding="sync" style="max-width:100%;height:auto;display:block" onload="{_DESCRIBE_SLIDERS}">'
     )
 
 

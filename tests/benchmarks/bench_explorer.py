@@ -201,7 +201,7 @@ def draw_plot(kernel: dict[str, dict[str, Measured]], browser: dict[str, list[fl
     axes[0].margins(x=0.2)
     axes[0].legend(frameon=False, loc="lower right")
     generator = torch.Generator().manual_seed(0)
-    for row, (name, times) in enumerate(browser.items()):
+    for row, times in enumerate(browser.values()):
         x = row + 0.24 * (torch.rand(len(times), generator=generator) - 0.5)
         axes[1].plot(x, [1000 * t for t in times], "o", color="#0072B2", alpha=0.5, markersize=4)
         middle = 1000 * statistics.median(times)
