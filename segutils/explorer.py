@@ -116,10 +116,12 @@ def take_tally(
     matches: [N], from `match_instances` for the whole prediction. It holds for every score threshold, since better
     scores choose first.
     """
-    scores, labels = prediction["scores"].tolist(), prediction["labels"].tolist()
-    chosen = [i for i in range(len(labels)) if labels[i] in view.classes]
-    chosen.sort(key=lambda i: -scores[i])
-    kept = [i for i in chosen if scores[i] >= view.score_threshold]
+    labels = prediction["labels"].tolist()
+    order = prediction["scores"].argsort(descending=True, stable=True).tolist()
+    chosen = [i for i in order if labels[i] in view.classes]
+    # Compared as tensors: 0.9 in float32 is less than Python's 0.9, which has more digits.
+    likely = (prediction["scores"] >= view.score_threshold).tolist()
+    kept = [i for i in chosen if likely[i]]
     if target is None:
         return Tally(kept, chosen[len(kept) :], [], [], 0)
     things = [row for row, label in enumerate(target["labels"].tolist()) if label in view.classes]
@@ -271,7 +273,7 @@ def score_strip(
     view: View, tally: Tally, scores: list[float], colors: list[display.Color], has_target: bool
 ) -> str:
     """The scores of all instances as dots on a line from 0 to 1, with the threshold, as SVG."""
-    stacks, dots, right = Counter(), [], set(tally.hits)
+    stacks, dots, kept, right = Counter(), [], set(tally.kept), set(tally.hits)
     rows = tally.kept + tally.dropped
     tallest = max(Counter(_column(scores[i]) for i in rows).values(), default=1)
     step = min(8.0, 34 / tallest)
@@ -280,9 +282,9 @@ def score_strip(
         x, y = f"{2 + 0.96 * (column + 0.5):.2f}%", 41 - step * stacks[column]
         stacks[column] += 1
         color = "rgb({},{},{})".format(*colors[i])
-        if i in right or (not has_target and scores[i] >= view.score_threshold):
+        if i in right or (i in kept and not has_target):
             dots.append(f'<circle cx="{x}" cy="{y:.1f}" r="3.5" fill="{color}"/>')
-        elif scores[i] >= view.score_threshold:
+        elif i in kept:
             style = f'fill="{color}" font-size="15" font-weight="bold" text-anchor="middle"'
             dots.append(f'<text x="{x}" y="{y + 4.5:.1f}" {style}>×</text>')
         else:
@@ -381,65 +383,65 @@ class Explorer(widgets.VBox):
     def __init__(
         self, image: Tensor, prediction: Prediction, categories: Sequence[str], target: Prediction | None
     ) -> None:
-        self._whole = (image, prediction, categories, target)
+        self._image, self._prediction, self._categories, self._target = image, prediction, categories, target
         small, small_prediction, small_target = fit_to_screen(image, prediction, target)
         self._painter = Painter(small, small_prediction, categories, small_target)
+        self._texts = display.label_texts(prediction, categories)
+        self._things = [] if target is None else mask_crops(target["masks"])
         self._matched_at = self._matches = self._shown = None
         self._waiting = False
-        self._texts = display.label_texts(
-            prediction, categories
-        )  # with a target marked as hit or false alarm
 
         self.score_threshold, score = _slider("Score threshold", 0.5, 0.05, 1.0)
         self.mask_threshold, mask = _slider("Mask threshold", 0.5, 0.05, 0.95)
         self.alpha, alpha = _slider("Opacity", 0.45, 0.0, 1.0)
-        found = Counter(prediction["labels"].tolist())
-        things = [] if target is None else target["labels"].tolist()
-        labels = sorted({*found, *things}, key=lambda label: (-found[label], label))
-        self.classes = {label: _checkbox("", True, "auto") for label in labels}
-        names = (
-            "masks",
-            "outlines",
-            "boxes",
-            "labels",
-            "dropped",
-            *(["missed"] if target is not None else []),
-        )
+        found, true = (Counter(p["labels"].tolist() if p else []) for p in (prediction, target))
+        most_first = sorted(found | true, key=lambda label: (-found[label], label))
+        self.classes = {label: _checkbox("", True, "auto") for label in most_first}
+        names = ["masks", "outlines", "boxes", "labels", "dropped"] + ["missed"] * (target is not None)
         self.shown = {name: _checkbox(name, name != "dropped", "100px") for name in names}
-        self.picture, self.strip, self.status, self.curve, self.code = (widgets.HTML() for _ in range(5))
-        self.all, self.none = (_button(name, f"Show {name} of the classes") for name in ("All", "None"))
-        self.save = _button("Save picture", "Write the picture, in its full size, to a PNG file")
-
-        side = [
-            _heading("Classes"),
-            widgets.VBox(list(self.classes.values()), layout={"max_height": "220px"}),
-        ]
-        side += [widgets.HBox([self.all, self.none])] if len(labels) > 1 else []
-        side += [_heading("Drawn"), widgets.HBox(list(self.shown.values()), layout={"flex_flow": "row wrap"})]
-        side += [alpha] + ([self.curve] if target is not None else [])
-        self.picture.layout = {"flex": "1 1 420px", "max_width": f"{small.shape[2]}px", "margin": "0"}
-        self.code.layout = {"flex": "1 1 0", "min_width": "0"}
-        middle = [self.picture, widgets.VBox(side, layout={"flex": "0 0 270px"})]
-        wrap = {"flex_flow": "row wrap", "grid_gap": "4px 16px"}
-        super().__init__(
-            [
-                widgets.HBox([score, mask], layout=wrap),
-                self.strip,
-                self.status,
-                widgets.HBox(middle, layout=wrap),
-                widgets.HBox([self.save, self.code], layout={"align_items": "center", "grid_gap": "0 8px"}),
-            ],
-            layout={"max_width": f"{small.shape[2] + 300}px"},
+        self.all, self.none = (
+            _button(name, f"Show {name.lower()} of the classes") for name in ("All", "None")
         )
+        self.save = _button("Save picture", "Write the picture, in its full size, to a PNG file")
+        self.picture, self.strip, self.status, self.curve, self.code = (widgets.HTML() for _ in range(5))
+
+        super().__init__(self._arrange(score, mask, alpha))
+        self.layout.max_width = f"{self._painter.size[1] + 300}px"
         self.add_class("segutils-explorer")
-        for control in (self.score_threshold, self.mask_threshold, self.alpha):
-            control.observe(self._update, "value")
-        for control in (*self.classes.values(), *self.shown.values()):
+        sliders = (self.score_threshold, self.mask_threshold, self.alpha)
+        for control in (*sliders, *self.classes.values(), *self.shown.values()):
             control.observe(self._update, "value")
         self.all.on_click(lambda _: self._choose(True))
         self.none.on_click(lambda _: self._choose(False))
         self.save.on_click(lambda _: self._save())
         self._update()
+
+    def _arrange(self, *fields: widgets.HBox) -> list[widgets.Widget]:
+        """Sliders above the picture, all else at its side, or below it where the page is narrow."""
+        score, mask, alpha = fields
+        side = [
+            widgets.HTML("<b>Classes</b>"),
+            widgets.VBox(list(self.classes.values()), layout={"max_height": "220px"}),
+            widgets.HBox([self.all, self.none]),
+            widgets.HTML("<b>Drawn</b>"),
+            widgets.HBox(list(self.shown.values()), layout={"flex_flow": "row wrap"}),
+            alpha,
+            self.curve,
+        ]
+        self.picture.layout = {
+            "flex": "1 1 420px",
+            "max_width": f"{self._painter.size[1]}px",
+            "margin": "0",
+        }
+        self.code.layout = {"flex": "1 1 0", "min_width": "0"}
+        wrap = {"flex_flow": "row wrap", "grid_gap": "4px 16px"}
+        return [
+            widgets.HBox([score, mask], layout=wrap),
+            self.strip,
+            self.status,
+            widgets.HBox([self.picture, widgets.VBox(side, layout={"flex": "0 0 270px"})], layout=wrap),
+            widgets.HBox([self.save, self.code], layout={"align_items": "center", "grid_gap": "0 8px"}),
+        ]
 
     @property
     def view(self) -> View:
@@ -451,57 +453,50 @@ class Explorer(widgets.VBox):
 
     def tally(self, view: View) -> Tally:
         """What a view keeps, drops and misses."""
-        _, prediction, categories, target = self._whole
-        if target is not None and view.mask_threshold != self._matched_at:
-            if self._matched_at is None:
-                self._things = mask_crops(target["masks"])
-            iou = crop_iou(mask_crops(prediction["masks"], view.mask_threshold), self._things)
-            self._matches, self._matched_at = match_instances(iou, prediction, target), view.mask_threshold
-            texts = display.label_texts(prediction, categories)
+        if self._target is not None and view.mask_threshold != self._matched_at:
+            iou = crop_iou(mask_crops(self._prediction["masks"], view.mask_threshold), self._things)
+            self._matches = match_instances(iou, self._prediction, self._target)
+            self._matched_at = view.mask_threshold
+            texts = display.label_texts(self._prediction, self._categories)
             self._texts = [f"{'✓' if row >= 0 else '✗'} {text}" for row, text in zip(self._matches, texts)]
-        return take_tally(view, prediction, target, self._matches)
+        return take_tally(view, self._prediction, self._target, self._matches)
 
     def _update(self, _change: object = None) -> None:
         if self._waiting:
             return
-        view, (_, prediction, categories, target) = self.view, self._whole
+        view, has_target = self.view, self._target is not None
         tally = self.tally(view)
-        sentence, counts = describe(tally, target is not None), self._count_classes(tally)
+        sentence, counts = describe(tally, has_target), self._count_classes(tally)
         shown = (tally, self._texts, view._replace(score_threshold=0.0))
         if shown != self._shown:  # often a step of the slider neither keeps nor drops anything
             self._shown, self._jpeg = shown, to_jpeg(self._painter.paint(view, tally, self._texts))
         self.picture.value = picture_tag(self._jpeg, self._painter.size, _alt(view, sentence, counts))
         self.status.value = f'<div role="status">{sentence}</div>'
         for label, box in self.classes.items():
-            swatch = "background:rgb({},{},{})".format(*display.class_color(label))
-            swatch = f'<span style="{swatch};border-radius:3px">&emsp;</span>'
-            box.description = f"{swatch} {html.escape(counts[label])}"
-        scores = prediction["scores"].tolist()
-        self.strip.value = score_strip(view, tally, scores, self._painter.colors, target is not None)
-        if target is not None:
-            self.curve.value = self._curve(tally)
-        self.code.value = code_block(as_code(view, list(self.classes), categories))
+            swatch = "background:rgb({},{},{});border-radius:3px".format(*display.class_color(label))
+            box.description = f'<span style="{swatch}">&emsp;</span> {html.escape(counts[label])}'
+        scores = self._prediction["scores"].tolist()
+        self.strip.value = score_strip(view, tally, scores, self._painter.colors, has_target)
+        self.curve.value = self._curve(tally) if has_target else ""
+        self.code.value = code_block(as_code(view, list(self.classes), self._categories))
 
     def _count_classes(self, tally: Tally) -> dict[int, str]:
         """ "coin: 21 kept, 3 dropped" for each class."""
-        _, prediction, categories, _ = self._whole
-        labels = prediction["labels"].tolist()
+        labels = self._prediction["labels"].tolist()
         kept, dropped = (Counter(labels[i] for i in rows) for rows in (tally.kept, tally.dropped))
         counts = {}
         for label, box in self.classes.items():
             count = f"{kept[label]} kept, {dropped[label]} dropped" if box.value else "not shown"
-            counts[label] = f"{label_name(label, categories)}: {count}"
+            counts[label] = f"{label_name(label, self._categories)}: {count}"
         return counts
 
     def _curve(self, tally: Tally) -> str:
-        _, prediction, _, _ = self._whole
-        rows = tally.kept + tally.dropped
-        hits, scores = self._matches[rows] >= 0, prediction["scores"][rows]
+        if tally.total == 0:
+            return curve([], [], None)
+        rows, here = tally.kept + tally.dropped, len(tally.kept) - 1
+        hits, scores = self._matches[rows] >= 0, self._prediction["scores"][rows]
         precision, recall = (values.tolist() for values in precision_recall(hits, scores, tally.total))
-        here = len(tally.kept) - 1
-        return curve(
-            precision, recall, (recall[here], precision[here]) if tally.kept and tally.total else None
-        )
+        return curve(precision, recall, (recall[here], precision[here]) if tally.kept else None)
 
     def _choose(self, wanted: bool) -> None:
         """Tick all classes, or none, and draw once."""
@@ -513,11 +508,11 @@ class Explorer(widgets.VBox):
 
     def _save(self) -> None:
         """Draw the view in the size of the picture, and write it to a new file in the folder of the notebook."""
-        view = self.view
-        numbers = itertools.count(1)
-        path = next(p for p in (Path(f"explored_{n}.png") for n in numbers) if not p.exists())
+        view, paths = self.view, (Path(f"explored_{number}.png") for number in itertools.count(1))
+        path = next(path for path in paths if not path.exists())
         self.status.value = f'<div role="status">Writing {path} ...</div>'
-        canvas = Painter(*self._whole).paint(view, self.tally(view), self._texts)
+        painter = Painter(self._image, self._prediction, self._categories, self._target)
+        canvas = painter.paint(view, self.tally(view), self._texts)
         picture = Image.fromarray(np.moveaxis(canvas, 0, -1).copy())
         draft = path.with_suffix(".png.new")
         try:
@@ -543,9 +538,8 @@ class Explorer(widgets.VBox):
         """The widget, and pictures and a sentence for where it cannot run."""
         jpeg, alt = self._strip_pictures()
         data = super()._repr_mimebundle_(**kwargs)
-        data["text/plain"] = (
-            f"Threshold explorer. {describe(self.tally(self.view), self._whole[3] is not None)}"
-        )
+        sentence = describe(self.tally(self.view), self._target is not None)
+        data["text/plain"] = f"Threshold explorer. {sentence}"
         data["image/jpeg"] = base64.b64encode(jpeg).decode()
         return data, {"image/jpeg": {"alt": alt}}
 
@@ -579,7 +573,3 @@ def _checkbox(name: str, value: bool, width: str) -> widgets.Checkbox:
 
 def _button(name: str, tooltip: str) -> widgets.Button:
     return widgets.Button(description=name, tooltip=tooltip, layout={"width": "auto", "flex": "none"})
-
-
-def _heading(text: str) -> widgets.HTML:
-    return widgets.HTML(f"<b>{text}</b>")

@@ -22,6 +22,7 @@ ONE_PIXEL.putpixel((3, 3), (30, 30, 200))
 CELLS = {
     "same": (DRAW, [Image.new("RGB", (20, 10), (200, 30, 30))], [], None),
     "one pixel": (DRAW, [ONE_PIXEL], [], None),
+    "one level": (DRAW, [Image.new("RGB", (20, 10), (201, 31, 31))], [], None),
     "other colour": (DRAW, [Image.new("RGB", (20, 10), (30, 30, 200))], [], "Picture 1 changed: RMS"),
     "other size": (DRAW, [Image.new("RGB", (20, 12))], [], "changed its size: (20, 12) -> (20, 10)"),
     "two for one": (f"{DRAW}; {DRAW}", [ONE_PIXEL], [], 'dissimilar number of outputs for key "text/plain"'),
