@@ -7,6 +7,7 @@ goes on are skipped: the front end sends the next one when the kernel is done, a
 """
 
 import base64
+import contextlib
 import html
 import io
 import itertools
@@ -24,7 +25,7 @@ from torchvision.transforms.v2 import functional as F
 
 from segutils import display
 from segutils.evaluation import crop_iou, match_instances, precision_recall
-from segutils.predictions import Prediction, check_prediction, label_name, mask_crops
+from segutils.predictions import Prediction, boolean_masks, check_prediction, label_name, mask_crops
 from segutils.roi_masks import RoIMasks
 
 HEIGHT, WIDTH = 500, 860
@@ -54,7 +55,8 @@ def explore(
     Raises `TypeError` or `ValueError` when the picture, the prediction or the target is not as described, or when
     their sizes differ.
     """
-    if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.ndim != 3 or len(image) != 3:
+    is_picture = isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3
+    if not is_picture or len(image) != 3 or image.numel() == 0:
         found = f"{image.dtype} {list(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
         raise TypeError(f"The picture must be uint8 [3, H, W], as load_image gives it, not {found}.")
     if isinstance(prediction, list | tuple):
@@ -72,6 +74,9 @@ def explore(
                 f"The masks of the {name} are {masks.shape[-1]} x {masks.shape[-2]} pixels (width x height), but the "
                 f"picture is {image.shape[2]} x {image.shape[1]}."
             )
+        if isinstance(masks, Tensor):
+            boolean_masks(masks)  # refuses NaN and logits now, not when a slider reaches them
+    display.frames_of(prediction, [])  # refuses boxes that are none
     return Explorer(image.cpu(), prediction, categories, target)
 
 
@@ -134,7 +139,7 @@ def as_code(view: View, all_classes: Sequence[int], categories: Sequence[str]) -
     """The two lines of Python that draw a view, in the names that the course uses."""
     labels = sorted(view.classes)
     chosen = "" if len(labels) == len(all_classes) else f", labels={labels}"
-    names = ", ".join(label_name(label, categories) for label in labels)
+    names = ", ".join(" ".join(label_name(label, categories).split()) for label in labels)
     options = {"mask_threshold": (view.mask_threshold, 0.5), "alpha": (view.alpha, 0.45)}
     options |= {name: (getattr(view, name), True) for name in ("masks", "outlines", "boxes", "labels")}
     changed = "".join(f", {name}={value}" for name, (value, usual) in options.items() if value != usual)
@@ -175,9 +180,10 @@ class Painter:
 
     def paint(self, view: View, tally: Tally, texts: list[str]) -> np.ndarray:
         """Draw a view on a copy of the picture: uint8 [3, H, W]. texts: the label of each instance."""
+        kept = sorted(tally.kept)  # in the order of the prediction, as draw_instances does
         missed = [len(texts) + row for row in tally.missed] if view.missed else []
         ghosts = (tally.dropped if view.dropped else []) + missed
-        self._get_ready(view, texts, tally.kept + ghosts)
+        self._get_ready(view, texts, kept + ghosts)
         canvas = self.canvas.copy()
         for i in ghosts:
             if i not in self.ghosts:  # a thin white outline
@@ -186,17 +192,15 @@ class Painter:
             display.lay(canvas, self.ghosts[i])
         if view.masks or view.outlines:
             look = {"alpha": view.alpha if view.masks else 0.0, "outlines": view.outlines, "unit": self.unit}
-            for i in sorted(
-                tally.kept, key=lambda i: -self.areas[i]
-            ):  # small ones come to lie over large ones
+            for i in sorted(kept, key=lambda i: -self.areas[i]):  # small ones come to lie over large ones
                 if i not in self.masks:
                     self.masks[i] = display.mask_patch(self.crops[i], self.colors[i], **look)
                 display.lay(canvas, self.masks[i])
         if view.boxes:
-            for i in tally.kept:
+            for i in kept:
                 display.draw_box(canvas, self.frames[i], self.colors[i], self.unit)
         if view.labels:
-            for i, label in display.place_labels(self.spots, tally.kept + missed).items():
+            for i, label in display.place_labels(self.spots, kept + missed).items():
                 if i not in self.pills:
                     self.pills[i] = display.label_patch(label, self.colors[i])
                 display.lay(canvas, self.pills[i]._replace(left=label.left, top=label.top))
@@ -225,16 +229,16 @@ def fit_to_screen(
     scale = min(HEIGHT / height, WIDTH / width, 2)
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     across, down = size[1] / width, size[0] / height
-    boxes = prediction["boxes"] * torch.tensor([across, down, across, down])
-    prediction = prediction | {"boxes": boxes, "masks": _resized(prediction["masks"], boxes, size)}
+    scales = torch.tensor([across, down, across, down])
+    boxes, masks = prediction["boxes"] * scales, _resized(prediction["masks"], scales, size)
     if target is not None:
-        target = target | {"masks": _resized(target["masks"], None, size)}
-    return F.resize(image, size, antialias=True), prediction, target
+        target = target | {"masks": _resized(target["masks"], scales, size)}
+    return F.resize(image, size, antialias=True), prediction | {"boxes": boxes, "masks": masks}, target
 
 
-def _resized(masks: Tensor | RoIMasks, boxes: Tensor | None, size: tuple[int, int]) -> Tensor | RoIMasks:
+def _resized(masks: Tensor | RoIMasks, scales: Tensor, size: tuple[int, int]) -> Tensor | RoIMasks:
     if isinstance(masks, RoIMasks):
-        return RoIMasks(masks.probs, boxes, size)
+        return RoIMasks(masks.probs, masks.boxes * scales, size)
     # The nearest pixels: soft and boolean masks keep their kind.
     rows, columns = (
         ((torch.arange(new) + 0.5) * old / new).long() for new, old in zip(size, masks.shape[-2:])
@@ -313,19 +317,19 @@ def _column(score: float) -> int:
     return min(int(100 * score), 99)
 
 
-def curve(precision: Sequence[float], recall: Sequence[float], here: tuple[float, float] | None) -> str:
-    """Precision over recall for every score threshold, with the point (recall, precision) where you are, as SVG."""
+def curve(precision: Sequence[float], recall: Sequence[float], kept: int, total: int) -> str:
+    """Precision over recall for every score threshold, with the point where `kept` instances are kept, as SVG."""
 
     def place(x: float, y: float) -> str:
         return f"{34 + 150 * x:.1f},{112 - 100 * y:.1f}"
 
     line = 'stroke="currentColor"'
-    points = " ".join(place(x, y) for x, y in zip(recall, precision))
-    spot, where = "", "nothing is kept" if points else "there is nothing to find"
-    if here:
-        x, y = place(*here).split(",")
+    points = " ".join(place(x, y) for x, y in zip(recall, precision)) if total else ""
+    spot, where = "", "nothing is kept" if total else "there is nothing to find"
+    if kept and total:
+        x, y = place(recall[kept - 1], precision[kept - 1]).split(",")
         spot = f'<circle cx="{x}" cy="{y}" r="5" fill="#D55E00" stroke="white" stroke-width="1.5"/>'
-        where = f"here recall is {here[0]:.2f} and precision {here[1]:.2f}"
+        where = f"here recall is {recall[kept - 1]:.2f} and precision {precision[kept - 1]:.2f}"
     return (
         f'<svg role="img" aria-label="Precision over recall; {where}" width="200" height="146" font-size="11" '
         f'fill="currentColor"><path d="M34 12V112H184" fill="none" {line}/>'
@@ -337,8 +341,8 @@ def curve(precision: Sequence[float], recall: Sequence[float], here: tuple[float
     )
 
 
-# To people who hear the page, the handles of ipywidgets' sliders have no name, and values like 0.49999999999999994.
-# This runs whenever a new picture is there, and gives each handle name and value of the number field beside it.
+# To people who hear the page, the handles of ipywidgets' sliders have no name, and values with many digits. This runs
+# whenever a new picture is there, and gives each handle name and value of the number field beside it.
 _DESCRIBE_SLIDERS = """
 for (const slider of this.closest('.segutils-explorer')?.querySelectorAll('.widget-slider') ?? []) {
     const handle = slider.querySelector('[role=slider]'), field = slider.parentElement;
@@ -422,11 +426,11 @@ class Explorer(widgets.VBox):
         side = [
             widgets.HTML("<b>Classes</b>"),
             widgets.VBox(list(self.classes.values()), layout={"max_height": "220px"}),
-            widgets.HBox([self.all, self.none]),
+            *([widgets.HBox([self.all, self.none])] if len(self.classes) > 1 else []),
             widgets.HTML("<b>Drawn</b>"),
             widgets.HBox(list(self.shown.values()), layout={"flex_flow": "row wrap"}),
             alpha,
-            self.curve,
+            *([self.curve] if self._target is not None else []),
         ]
         self.picture.layout = {
             "flex": "1 1 420px",
@@ -446,10 +450,14 @@ class Explorer(widgets.VBox):
     @property
     def view(self) -> View:
         """What the controls say now."""
-        values = [round(c.value, 4) for c in (self.score_threshold, self.mask_threshold)]
         classes = tuple(label for label, box in self.classes.items() if box.value)
         shown = {name: box.value for name, box in self.shown.items()}
-        return View(*values, classes, round(self.alpha.value, 4), **{"missed": False, **shown})
+        thresholds = (self.score_threshold.value, self.mask_threshold.value)
+        return View(*thresholds, classes, self.alpha.value, **{"missed": False, **shown})
+
+    def as_code(self) -> str:
+        """The two lines of Python that draw what is shown, without what needs a target."""
+        return as_code(self.view, list(self.classes), self._categories)
 
     def tally(self, view: View) -> Tally:
         """What a view keeps, drops and misses."""
@@ -478,7 +486,7 @@ class Explorer(widgets.VBox):
         scores = self._prediction["scores"].tolist()
         self.strip.value = score_strip(view, tally, scores, self._painter.colors, has_target)
         self.curve.value = self._curve(tally) if has_target else ""
-        self.code.value = code_block(as_code(view, list(self.classes), self._categories))
+        self.code.value = code_block(self.as_code())
 
     def _count_classes(self, tally: Tally) -> dict[int, str]:
         """ "coin: 21 kept, 3 dropped" for each class."""
@@ -491,12 +499,10 @@ class Explorer(widgets.VBox):
         return counts
 
     def _curve(self, tally: Tally) -> str:
-        if tally.total == 0:
-            return curve([], [], None)
-        rows, here = tally.kept + tally.dropped, len(tally.kept) - 1
+        rows = tally.kept + tally.dropped
         hits, scores = self._matches[rows] >= 0, self._prediction["scores"][rows]
         precision, recall = (values.tolist() for values in precision_recall(hits, scores, tally.total))
-        return curve(precision, recall, (recall[here], precision[here]) if tally.kept else None)
+        return curve(precision, recall, len(tally.kept), tally.total)
 
     def _choose(self, wanted: bool) -> None:
         """Tick all classes, or none, and draw once."""
@@ -520,7 +526,8 @@ class Explorer(widgets.VBox):
             draft.rename(path)
             text = f"Saved {path}, {picture.width} x {picture.height} pixels, in the folder {Path.cwd()}."
         except OSError as error:
-            draft.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # where nothing can be written, nothing can be removed
+                draft.unlink(missing_ok=True)
             text = f"{path} could not be written in the folder {Path.cwd()}: {error.strerror or error}."
         self.status.value = f'<div role="status">{html.escape(text)}</div>'
 
@@ -547,20 +554,28 @@ class Explorer(widgets.VBox):
 def _alt(view: View, sentence: str, counts: dict[int, str]) -> str:
     """The picture in words."""
     thresholds = f"score threshold {view.score_threshold:.2f}, mask threshold {view.mask_threshold:.2f}"
-    return f"The picture at {thresholds}. {sentence} {'; '.join(counts.values())}."
+    classes = f" {'; '.join(counts.values())}." if counts else ""
+    return f"The picture at {thresholds}. {sentence}{classes}"
 
 
 def _slider(name: str, value: float, low: float, high: float) -> tuple[widgets.FloatSlider, widgets.HBox]:
-    """A slider from `low` to `high` in steps of 0.01, with a number field that is linked to it."""
+    """A slider in steps of 0.01 that keeps to `low` and `high`, and a number field that goes with it."""
+    # From 0 to 1 whatever the limits, like the strip of scores. And a browser's slider that began at 0.05 could not
+    # stand at 0.5: it would count its steps to 0.49999999999999994, and report that as a change.
+    slider = widgets.FloatSlider(
+        value=value, min=0, max=1, step=0.01, readout=False, tooltip=name, layout={"width": "260px"}
+    )
     number = widgets.BoundedFloatText(
         value=value, min=low, max=high, step=0.01, description=name, tooltip=name,
         style={"description_width": "initial"}, layout={"width": "160px"},
     )  # fmt: skip
-    slider = widgets.FloatSlider(
-        value=value, min=low, max=high, step=0.01, readout=False, tooltip=name, layout={"width": "260px"}
-    )
-    # The handle stops at sums of steps, such as 0.49999999999999994.
-    widgets.link((slider, "value"), (number, "value"), transform=(lambda v: round(v, 2), lambda v: v))
+
+    def follow(change: dict) -> None:
+        number.value = round(change["new"], 4)  # which keeps to the limits
+        slider.value = number.value
+
+    slider.observe(follow, "value")
+    number.observe(follow, "value")
     return slider, widgets.HBox([number, slider])
 
 
