@@ -475,7 +475,7 @@ class Explorer(widgets.VBox):
         view, has_target = self.view, self._target is not None
         tally = self.tally(view)
         sentence, counts = describe(tally, has_target), self._count_classes(tally)
-        shown = (tally, self._texts, view._replace(score_threshold=0.0))
+        shown = (tally, view._replace(score_threshold=0.0))
         if shown != self._shown:  # often a step of the slider neither keeps nor drops anything
             self._shown, self._jpeg = shown, to_jpeg(self._painter.paint(view, tally, self._texts))
         self.picture.value = picture_tag(self._jpeg, self._painter.size, _alt(view, sentence, counts))

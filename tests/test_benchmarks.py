@@ -1,7 +1,10 @@
 """The benchmarks do what they say: both ways give the same result, and what is measured is the work."""
 
+import itertools
+import re
 import time
 
+import bench_explorer
 import bench_masks
 import pytest
 import torch
@@ -25,6 +28,17 @@ def test_both_ways_give_the_same_masks_and_nearly_the_same_pictures():
         image, theirs, mine = bench_masks.picture(CASE[0]), their_way(*CASE)(), our_way(*CASE)()
         changed = [(drawn != image).any(0) for drawn in (theirs, mine)]
         assert (changed[0] & changed[1]).sum() > 0.9 * changed[0].sum()
+
+
+@pytest.mark.parametrize("way", bench_explorer.WAYS.values())
+def test_every_tick_draws_and_encodes_anew(way):
+    tick = way(CASE[0], bench_explorer.COUNT)
+    pictures = [tick() for _ in range(24)]
+    if way is bench_explorer.floor:
+        assert pictures[0][:2] == b"\xff\xd8"
+    elif way is not bench_explorer.articles_tick:
+        drawn = [re.search('base64,([^"]+)', picture)[1] for picture in pictures]
+        assert all(one != other for one, other in itertools.pairwise(drawn))
 
 
 def sleeping(seconds):

@@ -32,21 +32,26 @@ COUNT = 100
 WARM_UP = ((48, 64), 10)
 PLOT = Path(__file__).parents[2] / "output" / "bench_explorer.png"
 ROOT = Path(__file__).resolve().parents[2]
-SCORES = [round(0.05 + 0.04 * step, 2) for step in range(24)]
 
 
 def photograph(image_size: tuple[int, int]) -> Tensor:
     return resize_to(load_image(sample_images()["coffee"]), list(image_size), antialias=True)
 
 
+def thresholds(image_size: tuple[int, int], count: int) -> list[float]:
+    """From high to low, four more instances at each; an explorer that keeps the same does not draw at all."""
+    scores = found(image_size, count)["scores"]
+    return [round(score - 0.0001, 4) for score in scores[scores >= 0.06].tolist()[3::4]]
+
+
 def articles_tick(image_size, count):
     image, prediction = photograph(image_size), paste(found(image_size, count), image_size)
-    thresholds = itertools.cycle(SCORES)
+    scores = itertools.cycle(thresholds(image_size, count))
 
     def tick():
-        kept = articles_boolean(filter_model_output([prediction], next(thresholds))[0])
+        kept = articles_boolean(filter_model_output([prediction], next(scores))[0])
         figure, ax = plt.subplots()
-        ax.imshow(torchvisions_drawing(image, kept).permute(1, 2, 0))
+        ax.imshow(torchvisions_drawing(image, kept).permute(1, 2, 0).numpy())
         figure.savefig(io.BytesIO(), format="png")
         plt.close(figure)
 
@@ -62,25 +67,30 @@ def explorer(image_size, count):
     return explore(photograph(image_size), ours(image_size, count), CATEGORIES)
 
 
-def move(slider, values):
+def move(box, slider, values):
     values = itertools.cycle(values)
 
     def tick():
         slider.value = next(values)
+        return box.picture.value
 
     return tick
 
 
 def score_tick(image_size, count):
-    return move(explorer(image_size, count).score_threshold, SCORES[1:])
+    box = explorer(image_size, count)
+    return move(box, box.score_threshold, thresholds(image_size, count))
 
 
 def all_kept(image_size, count):
-    return move(explorer(image_size, count).score_threshold, (0.06, 0.05))
+    """At the lower end: four more, and four less."""
+    box = explorer(image_size, count)
+    return move(box, box.score_threshold, (thresholds(image_size, count) + [0.05])[-2:])
 
 
 def mask_tick(image_size, count):
-    return move(explorer(image_size, count).mask_threshold, [round(0.1 + 0.035 * i, 3) for i in range(24)])
+    box = explorer(image_size, count)
+    return move(box, box.mask_threshold, [round(0.1 + 0.035 * step, 3) for step in range(24)])
 
 
 WAYS = {
