@@ -261,7 +261,8 @@ def draw_instances(
             lay(canvas, mask_patch(crops[i], colors[i], **look))
     if boxes:
         for frame, color in zip(frames, colors, strict=True):
-            draw_box(canvas, frame, color, unit)
+            for rows, columns in box_sides(frame, canvas.shape[1:], unit):
+                canvas[:, rows, columns] = np.array(color, np.uint8)[:, None, None]
     if labels:
         spots = label_spots(label_texts(prediction, categories), frames, canvas.shape[1:], unit)
         for i, label in place_labels(spots, list(range(len(crops)))).items():
@@ -392,20 +393,19 @@ def _mask_tables(alpha: float, outlines: bool, unit: float) -> tuple[np.ndarray,
     return stays.astype(np.uint16), comes.astype(np.uint16)
 
 
-def draw_box(canvas: np.ndarray, frame: Frame, color: Color, unit: float) -> None:
-    """Draw the four sides of a box on `canvas`, uint8 [3, H, W], in place."""
+def box_sides(frame: Frame, size: tuple[int, int], unit: float) -> list[tuple[slice, slice]]:
+    """The four sides of a box in a picture of `size` (height, width): rows and columns of each."""
     if _is_empty(frame):  # nothing was found, as where a mask is empty
-        return
+        return []
     width = max(1, round(unit))
     x1, y1, x2, y2 = (round(v) for v in frame)
     # Kept inside the picture, so that a box around the whole picture still shows.
     x1, y1 = max(x1, 0), max(y1, 0)
-    x2, y2 = max(min(x2, canvas.shape[2]), x1 + width), max(min(y2, canvas.shape[1]), y1 + width)
-    ink = np.array(color, np.uint8)[:, None, None]
-    canvas[:, y1 : y1 + width, x1:x2] = ink
-    canvas[:, y2 - width : y2, x1:x2] = ink
-    canvas[:, y1:y2, x1 : x1 + width] = ink
-    canvas[:, y1:y2, x2 - width : x2] = ink
+    x2, y2 = max(min(x2, size[1]), x1 + width), max(min(y2, size[0]), y1 + width)
+    rows, columns = slice(y1, y2), slice(x1, x2)
+    above, below = slice(y1, y1 + width), slice(y2 - width, y2)
+    left, right = slice(x1, x1 + width), slice(x2 - width, x2)
+    return [(above, columns), (below, columns), (rows, left), (rows, right)]
 
 
 @cache

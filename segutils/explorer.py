@@ -171,12 +171,15 @@ class Painter:
         self.colors = [display.class_color(label) for label in prediction["labels"].tolist()]
         self.colors += [WHITE] * len(self.things)
         self.frames = display.frames_of(prediction, []) + display.frames_of({}, self.things)
+        self.sides = [display.box_sides(frame, self.size, self.unit) for frame in self.frames]
+        self.inks = np.array(self.colors, np.uint8).reshape(-1, 3, 1, 1)
         self.look = self.texts = None  # what the patches below were made for
         self.crops: dict[int, display.Crop] = {}
         self.areas: dict[int, int] = {}
         self.masks: dict[int, display.Patch] = {}
         self.ghosts: dict[int, display.Patch] = {}
         self.pills: dict[int, display.Patch] = {}
+        self.painted, self.laid = self.canvas.copy(), {}  # the masks that were drawn last
 
     def paint(self, view: View, tally: Tally, texts: list[str]) -> np.ndarray:
         """Draw a view on a copy of the picture: uint8 [3, H, W]. texts: the label of each instance."""
@@ -184,27 +187,47 @@ class Painter:
         missed = [len(texts) + row for row in tally.missed] if view.missed else []
         ghosts = (tally.dropped if view.dropped else []) + missed
         self._get_ready(view, texts, kept + ghosts)
-        canvas = self.canvas.copy()
+        patches = {}
         for i in ghosts:
             if i not in self.ghosts:  # a thin white outline
                 look = {"alpha": 0.0, "outlines": True, "unit": 0.6 * self.unit}
                 self.ghosts[i] = display.mask_patch(self.crops[i], WHITE, **look)
-            display.lay(canvas, self.ghosts[i])
+            patches["ghost", i] = self.ghosts[i]
         if view.masks or view.outlines:
             look = {"alpha": view.alpha if view.masks else 0.0, "outlines": view.outlines, "unit": self.unit}
             for i in sorted(kept, key=lambda i: -self.areas[i]):  # small ones come to lie over large ones
                 if i not in self.masks:
                     self.masks[i] = display.mask_patch(self.crops[i], self.colors[i], **look)
-                display.lay(canvas, self.masks[i])
+                patches["mask", i] = self.masks[i]
+        canvas = self._lay_all(patches)
         if view.boxes:
             for i in kept:
-                display.draw_box(canvas, self.frames[i], self.colors[i], self.unit)
+                for rows, columns in self.sides[i]:
+                    canvas[:, rows, columns] = self.inks[i]
         if view.labels:
             for i, label in display.place_labels(self.spots, kept + missed).items():
                 if i not in self.pills:
                     self.pills[i] = display.label_patch(label, self.colors[i])
                 display.lay(canvas, self.pills[i]._replace(left=label.left, top=label.top))
         return canvas
+
+    def _lay_all(self, patches: dict[tuple, display.Patch]) -> np.ndarray:
+        """Lay patches on a copy of the picture, in their order: uint8 [3, H, W].
+
+        Most were there last time. Only the rectangle around what has come and gone since is painted anew.
+        """
+        changed = [patch for key, patch in patches.items() if self.laid.get(key) is not patch]
+        changed += [patch for key, patch in self.laid.items() if patches.get(key) is not patch]
+        if changed:
+            left, top = (max(0, min(corner)) for corner in zip(*(patch[:2] for patch in changed)))
+            right = max(patch.left + patch.stays.shape[1] for patch in changed)
+            bottom = max(patch.top + patch.stays.shape[0] for patch in changed)
+            part = self.painted[:, top:bottom, left:right]
+            part[:] = self.canvas[:, top:bottom, left:right]
+            for patch in patches.values():
+                display.lay(part, patch._replace(left=patch.left - left, top=patch.top - top))
+            self.laid = patches
+        return self.painted.copy()
 
     def _get_ready(self, view: View, texts: list[str], drawn: list[int]) -> None:
         """Forget what another view looked like, and cut the masks that are drawn for the first time."""
@@ -217,8 +240,9 @@ class Painter:
             self.spots = display.label_spots(texts + self.missed_texts, self.frames, self.size, self.unit)
             self.texts, self.pills = texts, {}
         new = [i for i in drawn if i not in self.crops]
-        for i, crop in zip(new, mask_crops(self.soft_masks[new], view.mask_threshold)):
-            self.crops[i], self.areas[i] = crop, np.count_nonzero(crop.mask.numpy())
+        if new:
+            for i, crop in zip(new, mask_crops(self.soft_masks[new], view.mask_threshold)):
+                self.crops[i], self.areas[i] = crop, np.count_nonzero(crop.mask.numpy())
 
 
 def fit_to_screen(
@@ -279,10 +303,9 @@ def score_strip(
     """The scores of all instances as dots on a line from 0 to 1, with the threshold, as SVG."""
     stacks, dots, kept, right = Counter(), [], set(tally.kept), set(tally.hits)
     rows = tally.kept + tally.dropped
-    tallest = max(Counter(_column(scores[i]) for i in rows).values(), default=1)
-    step = min(8.0, 34 / tallest)
-    for i in rows:
-        column = _column(scores[i])
+    columns = [_column(scores[i]) for i in rows]
+    step = min(8.0, 34 / max(Counter(columns).values(), default=1))
+    for i, column in zip(rows, columns):
         x, y = f"{2 + 0.96 * (column + 0.5):.2f}%", 41 - step * stacks[column]
         stacks[column] += 1
         color = "rgb({},{},{})".format(*colors[i])
