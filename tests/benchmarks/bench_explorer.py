@@ -4,9 +4,10 @@
 
 A tick of the article's way filters, makes boolean masks, draws them with torchvision and saves a matplotlib figure as
 PNG, all at the size of the picture. The floor is what no explorer that sends JPEG can do without: copying the picture
-at the size of the screen, and encoding it. The score slider goes to and fro where half of the instances are kept, in
-the article's way as well; "all kept" is at its lower end. The mask slider goes through its whole range, half of the
-instances kept. In the browser the time runs from the press of a key to the first frame with the new picture.
+at the size of the screen, and encoding it. The score slider goes to and fro where half of the instances are kept, as it
+does in the article's way: one instance comes or goes at each tick, or 20 ("far"). "All kept" is its lower end. The mask
+slider goes through its whole range, half of the instances kept. In the browser the time runs from the press of a key to
+the first frame with the new picture.
 """
 
 import io
@@ -239,8 +240,9 @@ def draw_plot(kernel: dict[str, dict[str, float]], browser: dict[str, list[float
         middle = 1000 * statistics.median(times)
         axes[1].plot([row - 0.22, row + 0.22], [middle] * 2, color="#D55E00", linewidth=2)
         axes[1].annotate(f"median {middle:.0f} ms", (row + 0.24, middle), va="center", color="#D55E00")
-    axes[1].set(xticks=range(len(browser)), xticklabels=browser, xlim=(-0.5, 1.9), ylim=(0, None))
-    axes[1].set_title("in the browser: key press to new picture, ms", fontsize=11)
+    labels = [name.replace(" ", "\n") for name in browser]
+    axes[1].set(xticks=range(len(browser)), xticklabels=labels, xlim=(-0.5, 1.9), ylim=(0, None))
+    axes[1].set_title("key press to new picture (ms)", fontsize=11)
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
     PLOT.parent.mkdir(exist_ok=True)
