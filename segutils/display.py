@@ -1,7 +1,6 @@
 """Pictures out: show them in a notebook, and draw instances on them."""
 
 import io
-import itertools
 import math
 import textwrap
 from collections.abc import Sequence
@@ -437,6 +436,7 @@ class LabelSpots(NamedTuple):
     own: list[slice]  # the places of each instance
     places: np.ndarray  # int [4, P]: x1, y1, x2, y2
     hides: np.ndarray  # [P, N]: the share of each instance's box that a label there hides
+    clashes: dict[int, np.ndarray]  # of a place that a label has taken: the places that overlap it
 
 
 def label_spots(texts: list[str], frames: list[Frame], size: tuple[int, int], unit: float) -> LabelSpots:
@@ -453,33 +453,29 @@ def label_spots(texts: list[str], frames: list[Frame], size: tuple[int, int], un
     sides = np.minimum(rectangles[:, None, 2:], boxes[:, 2:]) - np.maximum(
         rectangles[:, None, :2], boxes[:, :2]
     )
-    return LabelSpots(texts, font_sizes, own, rectangles.T.copy(), sides.clip(min=0).prod(axis=-1) / areas)
+    hides = sides.clip(min=0).prod(axis=-1) / areas
+    return LabelSpots(texts, font_sizes, own, rectangles.T.copy(), hides, {})
 
 
 def place_labels(spots: LabelSpots, drawn: list[int]) -> dict[int, Label]:
     """Give each drawn instance's label the best free place, in the order of `drawn`; some find none."""
-    labels, stop = {}, 0
-    own = [range(spots.own[i].start, spots.own[i].stop) for i in drawn]
-    chosen = np.fromiter(
-        itertools.chain(*own), dtype=int
-    )  # the places of the first, of the second, and so on
-    x1, y1, x2, y2 = spots.places[:, chosen]
+    labels, (x1, y1, x2, y2) = {}, spots.places
     is_drawn = np.zeros(spots.hides.shape[1])
     is_drawn[drawn] = 1
     # A tenth of a box does no harm. Rounded, so that equal places stay equal on every machine.
-    hidden = (spots.hides[chosen] @ is_drawn).round(6).clip(min=0.1)
-    for i, places in zip(drawn, own):
-        start, stop = stop, stop + len(places)
-        if start == stop:
+    hidden = (spots.hides @ is_drawn).round(6).clip(min=0.1)
+    for i in drawn:
+        own = spots.own[i]
+        if own.start == own.stop:
             continue
-        best = start + int(hidden[start:stop].argmin())
-        if hidden[best] <= 0.75:
-            left, top, right, bottom = x1[best], y1[best], x2[best], y2[best]
-            labels[i] = Label(int(left), int(top), spots.texts[i], spots.font_sizes[i])
-            # Whoever comes later may not lie on it.
-            later = slice(stop, None)
-            taken = (x1[later] < right) & (x2[later] > left) & (y1[later] < bottom) & (y2[later] > top)
-            hidden[later][taken] = np.inf
+        best = own.start + int(hidden[own].argmin())
+        if hidden[best] > 0.75:
+            continue
+        labels[i] = Label(int(x1[best]), int(y1[best]), spots.texts[i], spots.font_sizes[i])
+        if best not in spots.clashes:
+            clash = (x1 < x2[best]) & (x2 > x1[best]) & (y1 < y2[best]) & (y2 > y1[best])
+            spots.clashes[best] = np.flatnonzero(clash)
+        hidden[spots.clashes[best]] = np.inf  # taken
     return labels
 
 
