@@ -113,9 +113,8 @@ def match_instances(
     for i in prediction["scores"].argsort(descending=True, stable=True).tolist():
         if possible[i].any():
             left = torch.where(possible[i], iou[i], -1)
-            best = int(
-                torch.nonzero(left == left.max())[-1]
-            )  # of equal ones the last, as in COCO's own tools
+            # Of equal ones the last, as in COCO's own tools.
+            best = int(torch.nonzero(left == left.max())[-1])
             matches[i] = best
             possible[:, best] = False
     return matches

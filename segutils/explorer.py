@@ -433,7 +433,7 @@ class Explorer(widgets.VBox):
         self.picture, self.strip, self.status, self.curve, self.code = (widgets.HTML() for _ in range(5))
 
         super().__init__(self._arrange(score, mask, alpha))
-        self.layout.max_width = f"{self._painter.size[1] + 300}px"
+        self.layout.max_width = f"{max(self._painter.size[1] + 300, 900)}px"
         self.add_class("segutils-explorer")
         sliders = (self.score_threshold, self.mask_threshold, self.alpha)
         for control in (*sliders, *self.classes.values(), *self.shown.values()):
@@ -447,8 +447,8 @@ class Explorer(widgets.VBox):
         """Sliders above the picture, all else at its side, or below it where the page is narrow."""
         score, mask, alpha = fields
         side = [
-            widgets.HTML("<b>Classes</b>"),
-            widgets.VBox(list(self.classes.values()), layout={"max_height": "220px"}),
+            widgets.HTML(f"<b>Classes ({len(self.classes)})</b>"),
+            widgets.VBox(list(self.classes.values()), layout={"max_height": "220px", "overflow": "auto"}),
             *([widgets.HBox([self.all, self.none])] if len(self.classes) > 1 else []),
             widgets.HTML("<b>Drawn</b>"),
             widgets.HBox(list(self.shown.values()), layout={"flex_flow": "row wrap"}),
@@ -603,7 +603,7 @@ def _slider(name: str, value: float, low: float, high: float) -> tuple[widgets.F
 
 
 def _checkbox(name: str, value: bool, width: str) -> widgets.Checkbox:
-    layout = {"width": width, "height": "24px", "margin": "0 2px"}
+    layout = {"width": width, "height": "24px", "min_height": "24px", "margin": "0 2px"}
     return widgets.Checkbox(
         description=name, value=value, indent=False, description_allow_html=True, layout=layout
     )

@@ -34,9 +34,12 @@ def test_both_ways_give_the_same_masks_and_nearly_the_same_pictures():
 def test_every_tick_draws_and_encodes_anew(way):
     tick = way(CASE[0], bench_explorer.COUNT)
     pictures = [tick() for _ in range(24)]
+    anew = [one != other for one, other in itertools.pairwise(pictures)]
     if way is bench_explorer.floor:
-        assert pictures[0][:2] == b"\xff\xd8"
-    elif way is not bench_explorer.articles_tick:
+        assert pictures[0][:2] == b"\xff\xd8" and not any(anew)
+    elif way is bench_explorer.articles_tick:
+        assert sum(anew) > len(anew) / 2  # torchvision's masks may hide each other wholly
+    else:
         drawn = [re.search('base64,([^"]+)', picture)[1] for picture in pictures]
         assert all(one != other for one, other in itertools.pairwise(drawn))
 

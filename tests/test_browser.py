@@ -94,9 +94,8 @@ def test_the_explorer_follows_the_keyboard(page, tmp_path):
     expect(box.get_by_role("status")).not_to_have_text(before[0])
     at_1 = kept_and_shown(box)
     assert at_1[1] != before[1]
-    for _ in range(
-        60
-    ):  # faster than anyone can type: the newest value wins, and what is shown is its picture
+    # Faster than anyone can type: the newest value wins, and what is shown is its picture.
+    for _ in range(60):
         page.keyboard.press("ArrowLeft")
     expect(number).to_have_value("0.4")
     expect(box.locator("img").first).to_have_attribute("alt", re.compile("score threshold 0.40,"))

@@ -61,8 +61,10 @@ def articles_tick(image_size, count):
         kept = articles_boolean(filter_model_output([prediction], next(scores))[0])
         figure, ax = plt.subplots()
         ax.imshow(torchvisions_drawing(image, kept).permute(1, 2, 0).numpy())
-        figure.savefig(io.BytesIO(), format="png")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
         plt.close(figure)
+        return buffer.getvalue()
 
     return tick
 
