@@ -132,7 +132,7 @@ def report(count: int) -> dict:
             broken = mutate(files[name], name.rsplit(".", 1)[1], contents, random)
             path = Path(folder) / name
             path.write_bytes(broken)
-            start = time.perf_counter()
+            start = time.process_time()  # work, not waiting: a busy machine changes nothing
             try:
                 image = load_image(path)
                 if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
@@ -145,7 +145,7 @@ def report(count: int) -> dict:
                 outcomes["ImageLoadError"] += 1
             except BaseException as error:  # noqa: BLE001
                 wrong.append(f"{what}: {type(error).__name__}: {error}")
-            slowest = max(slowest, (time.perf_counter() - start, what))
+            slowest = max(slowest, (time.process_time() - start, what))
             hungriest = max(hungriest, (most_memory(process) - before, what), key=lambda entry: entry[0])
             if path.read_bytes() != broken:
                 wrong.append(f"{what}: the file was changed")
