@@ -6,14 +6,16 @@ try:
     from segutils.images import load_image, load_mask, resize, sample_images
 
     # Models, and what they return
-    from segutils.downloads import DownloadError
-    from segutils.models import MaskRCNN_Tabletop_Weights, load_model, maskrcnn_tabletop, predict
+    from segutils.models import MaskRCNN_Tabletop_Weights, load_model, maskrcnn_tabletop
+    from segutils.models.downloads import DownloadError
     from segutils.models.semantic import fcn_tabletop, load_semantic_model
+    from segutils.inference import predict
     from segutils.predictions import filter_model_output, get_boolean_mask, inspect_model_output, to_semantic
     from segutils.roi_masks import RoIMasks
 
     # Pictures out
-    from segutils.display import class_color, draw_instances, show
+    from segutils.display import show
+    from segutils.drawing import class_color, draw_instances
 
     # The world of the bundled model
     from segutils.tabletop import CATEGORIES, render_scene

@@ -54,9 +54,10 @@ def first_look(path: str | Path = "output/first_look.png") -> Path:
     """
     from torchvision.transforms.functional import to_pil_image
 
-    from segutils.display import draw_instances
+    from segutils.drawing import draw_instances
     from segutils.images import load_image, resize, sample_images
-    from segutils.models import load_model, predict
+    from segutils.inference import predict
+    from segutils.models import load_model
 
     image = resize(load_image(sample_images()["coins"]), 768)  # twice its size, so that labels have room
     model, weights = load_model("tabletop")  # whatever SEGUTILS_MODEL says: nothing is downloaded for this

@@ -10,7 +10,8 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 from torchvision.transforms import Resize
 from torchvision.utils import draw_segmentation_masks, make_grid
 
-from segutils.display import draw_instances, show
+from segutils.display import show
+from segutils.drawing import draw_instances
 from segutils.images import load_image, sample_images
 from segutils.predictions import filter_model_output, get_boolean_mask, inspect_model_output
 

@@ -22,12 +22,12 @@ COMMENTED = f"# {OTHER}  # torchvision's, 80 classes; downloads 170 MB once"
 
 # The stand-ins cannot have the hash that their file's name promises, and a short side of 800 pixels is slow.
 PATCH = """\
-import functools, segutils.downloads, segutils.models
+import functools, segutils.models.downloads
 
 def hash_in_the_name(path):
     return path.stem.rsplit("-", 1)[1]
 
-segutils.downloads.file_hash = hash_in_the_name
+segutils.models.downloads.file_hash = hash_in_the_name
 build, weights = segutils.models.MODELS["coco"]
 segutils.models.MODELS["coco"] = functools.partial(build, min_size=256, max_size=448), weights
 
@@ -85,7 +85,7 @@ def test_stand_in_is_what_it_is_called(kind, stand_ins, monkeypatch):
     assert semantic_file.stat().st_size / 2**20 == pytest.approx(semantic_size, rel=0.01)
     assert file.stat().st_size / 2**20 == pytest.approx(WEIGHTS.meta["_file_size"], rel=0.01)
     monkeypatch.setenv("TORCH_HOME", str(stand_ins[kind]))
-    monkeypatch.setattr("segutils.downloads.file_hash", lambda path: path.stem.rsplit("-", 1)[1])
+    monkeypatch.setattr("segutils.models.downloads.file_hash", lambda path: path.stem.rsplit("-", 1)[1])
     model, weights = load_model("coco", device="cpu")
     model.transform.min_size = (256,)  # as in PATCH
     with torch.inference_mode():

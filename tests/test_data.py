@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 
 from segutils import load_image, load_model, render_scene, sample_images
 from segutils.tabletop import CATEGORIES
-from segutils.training import TEST_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS
+from segutils.tabletop.recipes import TEST_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))

@@ -16,10 +16,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from segutils import downloads
-from segutils.downloads import DownloadError, cached_file, file_hash, is_whole, read_weights
 from segutils.images import DATA_DIR
-from segutils.models import MODELS, __main__, load_model
+from segutils.models import MODELS, __main__, downloads, load_model
+from segutils.models.downloads import DownloadError, cached_file, file_hash, is_whole, read_weights
 
 CONTENT = bytes(range(256)) * 8_000  # 2 MB
 NAME = f"model-{hashlib.sha256(CONTENT).hexdigest()[:8]}.pth"

@@ -18,8 +18,8 @@ from unchanged import unchanged
 
 import segutils
 from segutils import (
-    display,
     draw_instances,
+    drawing,
     explore,
     filter_model_output,
     load_model,
@@ -29,7 +29,10 @@ from segutils import (
     predict,
     render_scene,
 )
-from segutils.explorer import HEIGHT, STRIP, WIDTH, Painter, View, as_code, fit_to_screen, take_tally, to_jpeg
+from segutils.display import grid_jpeg
+from segutils.explorer.painting import HEIGHT, WIDTH, Painter, fit_to_screen, to_jpeg
+from segutils.explorer.view import View, as_code, take_tally
+from segutils.explorer.widget import STRIP
 from segutils.roi_masks import RoIMasks
 
 CATEGORIES = ("__background__", "cup", "key", "coin")
@@ -197,7 +200,7 @@ def drawn(view, image, prediction, categories=CATEGORIES):
 
 
 def painted(painter, view, prediction, categories=CATEGORIES):
-    return painter.paint(view, take_tally(view, prediction), display.label_texts(prediction, categories))
+    return painter.paint(view, take_tally(view, prediction), drawing.label_texts(prediction, categories))
 
 
 def counted(monkeypatch, owner, name):
@@ -277,7 +280,7 @@ def test_the_strip_shows_each_score_where_it_belongs():
     for (x, _, _), score in zip(circles, prediction["scores"].tolist(), strict=True):
         assert x == pytest.approx(2 + 96 * score, abs=0.5) and 2 <= x <= 98
     assert circles[1][0] == circles[2][0] and circles[1][1] != circles[2][1]  # one above the other
-    colors = ["rgb({},{},{})".format(*display.class_color(label)) for label in (1, 2, 1)]
+    colors = ["rgb({},{},{})".format(*drawing.class_color(label)) for label in (1, 2, 1)]
     assert [fill for _, _, fill in circles] == colors + ["none", "none"]
     [line] = [line for line in svg.iter("line") if line.get("stroke-dasharray")]
     assert line.get("x1") == line.get("x2") == "50.00%"
@@ -453,7 +456,7 @@ def test_the_status_says_again_what_is_kept_after_a_step_that_draws_nothing(monk
 
 
 def test_masks_that_were_drawn_before_are_not_made_again(monkeypatch):
-    made = counted(monkeypatch, display, "mask_patch")
+    made = counted(monkeypatch, drawing, "mask_patch")
     explorer = explore(grey(), cones(), CATEGORIES)
     assert len(made) == 4
     for threshold, count in ((0.8, 4), (0.2, 5), (1.0, 5), (0.5, 5), (0.1, 5)):
@@ -604,7 +607,7 @@ def test_precision_and_recall_may_be_undefined():
 
 
 def test_labels_say_which_instances_are_hits(monkeypatch):
-    written = counted(monkeypatch, display, "label_patch")
+    written = counted(monkeypatch, drawing, "label_patch")
     explorer = explore(grey(), cones(), CATEGORIES, truth())
     explorer.shown["missed"].value, explorer.classes[2].value = False, False
     for threshold, expected in (
@@ -736,7 +739,7 @@ def test_these_outlines_are_thin_in_larger_pictures_too(scene):
 
 
 def test_what_is_missed_is_named(monkeypatch):
-    written = counted(monkeypatch, display, "label_patch")
+    written = counted(monkeypatch, drawing, "label_patch")
     explore(grey(), cones(), CATEGORIES, truth())
     assert ("missed: key", (255, 255, 255)) in [(label.text, color) for label, color in written]
 
@@ -1022,7 +1025,7 @@ def test_every_control_has_a_name():
         assert ElementTree.fromstring(svg.value).get("role") == "img"
     swatches = [re.search(r"background:(rgb\([^)]*\))", box.description) for box in explorer.classes.values()]
     assert [swatch[1] for swatch in swatches] == [
-        "rgb({},{},{})".format(*display.class_color(label)) for label in explorer.classes
+        "rgb({},{},{})".format(*drawing.class_color(label)) for label in explorer.classes
     ]
 
 
@@ -1047,7 +1050,7 @@ def test_it_shows_four_pictures_where_widgets_cannot_run():
     arrays = [np.moveaxis(drawn(view, small, small_prediction), 0, -1) for view in views]
     jpeg = base64.b64decode(data["image/jpeg"])
     assert Image.open(io.BytesIO(jpeg)).format == "JPEG"
-    assert np.array_equal(pixels(jpeg), pixels(display.grid_jpeg(arrays, titles, columns=2)))
+    assert np.array_equal(pixels(jpeg), pixels(grid_jpeg(arrays, titles, columns=2)))
 
 
 def test_four_pictures_of_nothing():

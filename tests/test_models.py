@@ -6,10 +6,9 @@ import torchvision
 from torchvision.models import get_model, get_model_weights
 from torchvision.models.detection import maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
 
-from segutils import downloads
-from segutils.downloads import file_hash
 from segutils.images import DATA_DIR
-from segutils.models import MODELS, MaskRCNN_Tabletop_Weights, load_model, maskrcnn_tabletop
+from segutils.models import MODELS, MaskRCNN_Tabletop_Weights, downloads, load_model, maskrcnn_tabletop
+from segutils.models.downloads import file_hash
 from segutils.tabletop import CATEGORIES, render_scene
 
 WEIGHTS = MaskRCNN_Tabletop_Weights.DEFAULT

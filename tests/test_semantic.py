@@ -13,7 +13,6 @@ from segutils import (
     RoIMasks,
     class_iou,
     confusion_matrix,
-    downloads,
     get_boolean_mask,
     load_model,
     load_semantic_model,
@@ -24,6 +23,7 @@ from segutils import (
     to_semantic,
 )
 from segutils.images import DATA_DIR
+from segutils.models import downloads
 from segutils.models.semantic import FCN_Tabletop_Weights
 from segutils.tabletop import CATEGORIES
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torchvision.ops import masks_to_boxes
 
-from segutils import tabletop
-from segutils.tabletop import CATEGORIES, THINGS, render_scene
+from segutils.tabletop import CATEGORIES, render_scene, scene
+from segutils.tabletop.things import THINGS
 
 SEEDS = range(12)
 
@@ -87,19 +87,19 @@ def test_the_world_is_varied():
 def test_the_share_that_must_stay_visible_is_kept(monkeypatch):
     """Where all of every thing must stay visible, each mask has the area of a whole thing; by default fewer do."""
     whole = set()
-    coverage = tabletop._coverage
+    coverage = scene._coverage
 
     def recording(edge, px):
         cover = coverage(edge, px)
         whole.add(int((cover >= 0.5).sum()))
         return cover
 
-    monkeypatch.setattr(tabletop, "_coverage", recording)
+    monkeypatch.setattr(scene, "_coverage", recording)
     counts = {}
-    for share in (1.0, tabletop.MIN_VISIBLE):
-        monkeypatch.setattr(tabletop, "MIN_VISIBLE", share)
+    for share in (1.0, scene.MIN_VISIBLE):
+        monkeypatch.setattr(scene, "MIN_VISIBLE", share)
         areas = [render_scene(seed, (240, 320))[1]["masks"].sum((1, 2)).tolist() for seed in range(30)]
-        counts[share] = sum(map(len, areas)), sum(area in whole for scene in areas for area in scene)
+        counts[share] = sum(map(len, areas)), sum(area in whole for one in areas for area in one)
     assert counts[1.0][0] == counts[1.0][1]
     assert counts[0.25][0] > counts[1.0][0] and counts[0.25][1] < counts[0.25][0]
 

@@ -1,15 +1,10 @@
 """The training loop learns, can be interrupted, and says what is wrong."""
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from segutils import training
-from segutils.downloads import read_weights
-from segutils.models import maskrcnn_tabletop
-from segutils.models.semantic import fcn_tabletop
-from segutils.training import PixelLoss, StoredScenes, save_weights, train
+from segutils.training import train
 
 
 class Line(nn.Module):
@@ -29,60 +24,6 @@ class Threes:
 
     def __getitem__(self, index):
         return torch.full((3, 4, 4), 3.0), {"labels": torch.tensor([index])}
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    return StoredScenes(tmp_path_factory.mktemp("scenes"), 4)
-
-
-def test_stored_scenes_give_sound_targets(scenes):
-    for seed in range(6):
-        scenes.seed = seed
-        for index in range(len(scenes)):
-            image, target = scenes[index]
-            n = len(target["labels"])
-            assert image.shape == (3, training.CROP, training.CROP) and image.dtype == torch.float32
-            assert image.min() >= 0 and image.max() <= 1
-            assert target["boxes"].shape == (n, 4) and target["masks"].shape == (n, *image.shape[1:])
-            assert (target["labels"] > 0).all() and target["labels"].dtype == torch.int64
-            assert (target["boxes"][:, 2:] > target["boxes"][:, :2]).all()
-
-
-def test_a_semantic_model_is_asked_for_the_class_of_every_pixel(scenes):
-    torch.manual_seed(0)
-    images, targets = zip(*(scenes[index] for index in range(2)))
-    model = PixelLoss(fcn_tabletop())
-    losses = model(list(images), list(targets))
-    assert list(losses) == ["loss_pixels"] and losses["loss_pixels"] > 0.5
-    losses["loss_pixels"].backward()
-    assert all(parameter.grad is not None for parameter in model.parameters())
-    trained = PixelLoss(fcn_tabletop(weights="DEFAULT")).eval()
-    with torch.inference_mode():
-        assert trained(list(images), list(targets))["loss_pixels"] < 0.3  # near the truth, pixel by pixel
-
-
-def test_a_scene_is_varied_anew_in_every_pass_and_repeatable(scenes):
-    scenes.seed = 0
-    first, again = scenes[1][0], scenes[1][0]
-    scenes.seed = 1
-    other = scenes[1][0]
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
-def test_scenes_drawn_once_are_not_drawn_again(scenes, tmp_path, monkeypatch):
-    StoredScenes(tmp_path, 2)
-    monkeypatch.setattr(training, "render_scene", lambda *_: pytest.fail("drawn again"))
-    kept = StoredScenes(tmp_path, 2)
-    assert np.array_equal(kept.images[:2], scenes.images[:2])
-
-
-def test_the_ranges_of_seeds_do_not_meet():
-    ranges = training.TRAINING_SEEDS, training.VALIDATION_SEEDS, training.TEST_SEEDS
-    for one in ranges:
-        assert not any(one is not other and set(one[:: len(one) - 1]) & set(other) for other in ranges)
-    assert len(training.TEST_SEEDS) == 500
 
 
 def test_training_lowers_the_loss_and_returns_the_average_in_eval_mode(tmp_path):
@@ -130,15 +71,3 @@ def test_a_dataset_without_a_whole_batch_is_refused(tmp_path):
     with pytest.raises(ValueError, match="the dataset has 16 items, fewer than one batch of 17"):
         train(Line(), Threes(), steps=4, checkpoint=tmp_path / "c.pth", batch_size=17)
     assert not list(tmp_path.iterdir())
-
-
-def test_the_tabletop_model_trains_on_stored_scenes_and_its_weights_come_back(scenes, tmp_path):
-    torch.manual_seed(0)
-    model = maskrcnn_tabletop(_skip_resize=True)
-    trained = train(model, scenes, steps=2, checkpoint=tmp_path / "c.pth", batch_size=2)
-    file = save_weights(trained, tmp_path / "weights", "toy")
-    assert list(file.parent.iterdir()) == [file]
-    state = read_weights(file)
-    assert {v.dtype for v in state.values()} == {torch.float16, torch.int64}
-    maskrcnn_tabletop().load_state_dict(state)
-    assert file.stat().st_size < 8e6

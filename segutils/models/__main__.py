@@ -2,8 +2,8 @@
 
 import sys
 
-from segutils.downloads import DownloadError, cached_file
 from segutils.models import MODELS
+from segutils.models.downloads import DownloadError, cached_file
 
 
 def main(*words: str) -> None:

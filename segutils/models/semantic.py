@@ -11,8 +11,8 @@ from torchvision.models.segmentation import FCN_ResNet50_Weights, fcn_resnet50
 from torchvision.models.segmentation.fcn import FCN, FCNHead
 from torchvision.transforms._presets import SemanticSegmentation
 
-from segutils.models import BundledWeights, SmallBackbone, trained
-from segutils.tabletop import CATEGORIES
+from segutils.models import trained
+from segutils.models.maskrcnn import TABLETOP_CATEGORIES, BundledWeights, SmallBackbone
 
 
 class JoinedPyramid(nn.Module):
@@ -38,9 +38,9 @@ class FCN_Tabletop_Weights(BundledWeights):
         url="fcn_tabletop-200348c6.pth",
         transforms=partial(SemanticSegmentation, resize_size=320),
         meta={
-            "categories": list(CATEGORIES),
+            "categories": list(TABLETOP_CATEGORIES),
             "min_size": (64, 64),
-            "recipe": "python -m segutils.training semantic",
+            "recipe": "python -m segutils.tabletop.recipes semantic",
             "_docs": "Trained on drawn tabletop scenes; measured figures are in data/README.md.",
         },
     )
@@ -57,7 +57,7 @@ def fcn_tabletop(*, weights: FCN_Tabletop_Weights | None = None, progress: bool 
     """
     weights = FCN_Tabletop_Weights.verify(weights)
     backbone = JoinedPyramid()
-    model = FCN(backbone, FCNHead(backbone.out_channels, len(CATEGORIES)))
+    model = FCN(backbone, FCNHead(backbone.out_channels, len(TABLETOP_CATEGORIES)))
     if weights is not None:
         model.load_state_dict(weights.get_state_dict())
     return model

@@ -29,7 +29,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import resize as resize_to
 
 from segutils import CATEGORIES, explore, filter_model_output, load_image, sample_images
-from segutils.explorer import fit_to_screen, to_jpeg
+from segutils.explorer.painting import fit_to_screen, to_jpeg
 
 COUNT = 100
 PLOT = Path(__file__).parents[2] / "output" / "bench_explorer.png"

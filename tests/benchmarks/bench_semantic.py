@@ -25,7 +25,7 @@ from segutils import (
     to_semantic,
 )
 from segutils.tabletop import CATEGORIES
-from segutils.training import TEST_SEEDS
+from segutils.tabletop.recipes import TEST_SEEDS
 
 
 @torch.inference_mode()

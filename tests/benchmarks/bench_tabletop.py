@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from segutils import filter_model_output, get_boolean_mask, load_model, mean_average_precision, render_scene
 from segutils.tabletop import CATEGORIES
-from segutils.training import TEST_SEEDS
+from segutils.tabletop.recipes import TEST_SEEDS
 
 
 def test_average_precision():

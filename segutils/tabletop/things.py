@@ -1,175 +1,19 @@
-"""The tabletop world: things on a table, seen from above, drawn with exact instance masks.
+"""What lies on a table, drawn piece by piece: eleven kinds of things, tables, and clutter that belongs to no class.
 
-`render_scene(seed)` draws one picture and its ground truth. Every thing is described by four maps over its own
-little square: an edge (negative inside), a height, a colour and a gloss. One light shines on the heights, so that
-coins get their relief and cups their hollow; then the thing is laid on the table with its shadow. The camera comes
-last: blur, noise, sometimes no colour, and JPEG.
-
-All arithmetic is float64 or integer, so a seed gives the same picture on any machine.
+Every thing is described by four maps over its own little square: an edge (negative inside), a height, a colour and a
+gloss. `scene` sheds light on them.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image, ImageFilter
-from torch import Tensor
-from torchvision.ops import masks_to_boxes
-
-CATEGORIES = (
-    "__background__",
-    "banana",
-    "book",
-    "cell phone",
-    "coin",
-    "cup",
-    "donut",
-    "key",
-    "leaf",
-    "mouse",
-    "playing card",
-    "scissors",
-)  # as COCO spells them, where COCO has them
-
-MIN_VISIBLE = 0.25  # a thing of which less than this share can be seen is not laid down at all
-SMALLEST, LARGEST = 20, 350  # the longer side of a thing in pixels, in a picture 480 pixels high
 
 
-def render_scene(seed: int, size: tuple[int, int] = (480, 640)) -> tuple[Tensor, dict[str, Tensor]]:
-    """Draw one table with 0 to 14 things on it.
-
-    Args:
-        seed: any whole number >= 0. The same seed and size give the same picture everywhere.
-        size: height and width of the picture in pixels, each at least 64.
-
-    Returns:
-        The picture, uint8 [3, H, W], and torchvision's training target: `boxes` float32 [N, 4] (xyxy, pixels),
-        `labels` int64 [N] (indices of `CATEGORIES`), `masks` uint8 [N, H, W] of 0 and 1, visible pixels only, so no
-        two masks share a pixel. About one table in fifty is empty: N is 0 and the shapes stay.
-
-    Raises:
-        ValueError: `seed` is negative or `size` is too small.
-    """
-    height, width = size
-    if seed < 0:
-        raise ValueError(f"seed must be 0 or more, got {seed}")
-    if min(height, width) < 64:
-        raise ValueError(f"size must be at least 64 x 64 pixels, got {height} x {width}")
-    rng = np.random.default_rng(seed)
-    light = _light(rng)
-    canvas = _table(height, width, rng)
-    for _ in range(rng.choice([0, 1, 3, 6])):
-        _lay_clutter(canvas, light, rng)
-    owner = np.zeros((height, width), np.uint8)  # which thing a pixel shows: 0 is the table
-    labels: list[int] = []
-    needed: list[float] = []  # how many pixels of it must stay visible
-    seen: list[int] = []  # how many are visible so far
-    for label, thing_size, centre, angle in _layout(height, width, rng):
-        patch = _Patch.at(centre, thing_size, angle, rng)
-        surface = THINGS[CATEGORIES[label]](patch, rng)
-        alpha = _coverage(surface.edge, patch.px)
-        solid = alpha >= 0.5
-        window, inner = _clip_to(canvas.shape, patch)
-        need = max(40.0, MIN_VISIBLE * solid.sum())  # of the whole thing, parts outside the picture included
-        shown = int(solid[inner].sum())
-        hidden = np.bincount(owner[window][solid[inner]], minlength=len(labels) + 1)[1:]
-        if shown < need or any(s - h < n for s, h, n in zip(seen, hidden, needed, strict=True) if h):
-            continue
-        _cast_shadow(canvas, alpha, patch, light, rng)
-        colour = _shade(surface, patch.px, light)
-        cover = alpha[inner][..., None]
-        canvas[window] += (colour[inner] - canvas[window]) * cover
-        owner[window][solid[inner]] = len(labels) + 1
-        labels.append(label)
-        needed.append(need)
-        seen = [*(seen - hidden), shown]
-    numbers = torch.arange(1, len(labels) + 1)
-    target = make_target(torch.from_numpy(owner), numbers, torch.tensor(labels, dtype=torch.int64))
-    return _photograph(canvas, rng), target
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# Where things lie
-# ---------------------------------------------------------------------------------------------------------------
-
-# How long each thing is beside the others. Softened on purpose: a model should not learn classes from sizes alone.
-_RELATIVE_SIZE = {
-    "banana": 1.25,
-    "book": 1.5,
-    "cell phone": 1.15,
-    "coin": 0.6,
-    "cup": 1.05,
-    "donut": 0.9,
-    "key": 0.9,
-    "leaf": 1.1,
-    "mouse": 0.95,
-    "playing card": 1.0,
-    "scissors": 1.4,
-}
-
-
-def _layout(height: int, width: int, rng: np.random.Generator) -> list[tuple[int, float, np.ndarray, float]]:
-    """Label, length in pixels, centre (x, y) and angle of every thing, from the bottom of the pile to its top."""
-    scale = min(height, width) / 480
-    if rng.random() < 0.02:
-        return []
-    if rng.random() < 0.2:  # a collection laid out in rows, each thing of one kind, as collectors do
-        label = int(rng.integers(1, len(CATEGORIES)))
-        if rng.random() < 0.35:
-            label = CATEGORIES.index("coin")
-        columns, rows = int(rng.integers(2, 6)), int(rng.integers(1, 4))
-        pitch = min(width / columns, height / rows)
-        corner = (rng.random(2) * 0.8 + 0.1) * (width - columns * pitch, height - rows * pitch)
-        places = [(c, r) for r in range(rows) for c in range(columns)][:14]
-        length = pitch * (0.6 + 0.42 * rng.random())
-        turn = rng.random() * 7
-        return [
-            (
-                label,
-                float(np.clip(length * (0.85 + 0.2 * rng.random()), SMALLEST * scale, LARGEST * scale)),
-                corner + (np.array(place) + 0.5 + (rng.random(2) - 0.5) * 0.18) * pitch,
-                turn + (rng.random() - 0.5) * 0.7,
-            )
-            for place in places
-        ]
-    count = int(rng.integers(1, 15))
-    kinds = rng.integers(1, len(CATEGORIES), size=int(rng.integers(1, 7)))
-    # Few things may be large, many must be small: the base length shrinks with their number.
-    base = 260 / np.sqrt(count + 1.5) * (0.6 + 1.3 * rng.random())
-    things = []
-    for _ in range(count):
-        label = int(rng.choice(kinds))
-        length = base * _RELATIVE_SIZE[CATEGORIES[label]] ** rng.random() * (0.75 + 0.5 * rng.random())
-        length = float(np.clip(length, SMALLEST, LARGEST)) * scale
-        centre = (0.04 + 0.92 * rng.random(2)) * (width, height)
-        things.append((label, length, centre, rng.random() * 2 * np.pi))
-    return things
-
-
-def make_target(owner: Tensor, numbers: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """torchvision's training target from a map that says which thing each pixel shows.
-
-    Args:
-        owner: whole numbers [H, W].
-        numbers: the N numbers in `owner` that stand for things, [N].
-        labels: their classes, int64 [N].
-    """
-    masks = owner == numbers[:, None, None]
-    boxes = masks_to_boxes(masks)
-    boxes[:, 2:] += 1  # torchvision names the last pixel; a box ends behind it
-    return {"boxes": boxes, "labels": labels, "masks": masks.to(torch.uint8)}
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# Light, shadow, camera
-# ---------------------------------------------------------------------------------------------------------------
-
-
-class _Patch(NamedTuple):
+class Patch(NamedTuple):
     """A square of pixels around one thing and, for each pixel, its place on the thing.
 
     `u` runs across the thing and `v` along it; the thing's longer half is 1. `px` is pixels per such unit.
@@ -186,7 +30,7 @@ class _Patch(NamedTuple):
         return self.u * factor, self.v * factor, self.px / factor
 
     @staticmethod
-    def at(centre: np.ndarray, length: float, angle: float, rng: np.random.Generator) -> _Patch:
+    def at(centre: np.ndarray, length: float, angle: float, rng: np.random.Generator) -> Patch:
         px = length / 2
         reach = int(np.ceil(px * 1.12)) + 2
         left, top = (np.floor(centre) - reach).astype(int)
@@ -196,90 +40,14 @@ class _Patch(NamedTuple):
         v = (y * np.cos(angle) - x * np.sin(angle)) / px
         tilt = (rng.random(2) - 0.5) * 0.16  # mild perspective: one side of the thing is a little nearer
         depth = 1 + tilt[0] * u + tilt[1] * v
-        return _Patch(int(left), int(top), u / depth, v / depth, px)
+        return Patch(int(left), int(top), u / depth, v / depth, px)
 
 
-class _Surface(NamedTuple):
+class Surface(NamedTuple):
     edge: np.ndarray  # [h, w] distance to the outline in the thing's units, negative inside
     height: np.ndarray  # [h, w] in the thing's units
     colour: np.ndarray  # [h, w, 3] in 0..1
     gloss: float  # strength of the highlight in 0..1
-
-
-def _light(rng: np.random.Generator) -> np.ndarray:
-    azimuth, elevation = rng.random() * 2 * np.pi, np.deg2rad(32 + 38 * rng.random())
-    return np.array(
-        [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)]
-    )
-
-
-def _coverage(edge: np.ndarray, px: float) -> np.ndarray:
-    """How much of each pixel lies inside an outline, 0 to 1: the outline is straight within a pixel."""
-    down, across = np.gradient(edge * px)
-    return np.clip(0.5 - edge * px / np.maximum(np.sqrt(down**2 + across**2), 0.3), 0, 1)
-
-
-def _shade(surface: _Surface, px: float, light: np.ndarray) -> np.ndarray:
-    down, across = np.gradient(surface.height * px)
-    norm = np.sqrt(1 + down**2 + across**2)
-    diffuse = np.clip((light[2] - across * light[0] - down * light[1]) / norm, 0, None) / light[2]
-    half = light + (0, 0, 1)
-    half = half / np.sqrt((half**2).sum())
-    shine = np.clip((half[2] - across * half[0] - down * half[1]) / norm, 0, 1)
-    shine = surface.gloss * (shine**24 - 0.4 * half[2] ** 24)
-    lit = surface.colour * (0.38 + 0.62 * np.minimum(diffuse, 1.5))[..., None]
-    lit += shine[..., None]
-    return np.clip(lit, 0, 1, out=lit)
-
-
-def _clip_to(shape: tuple[int, ...], patch: _Patch) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """The part of the picture that the patch covers, and the same part counted from the patch's own corner."""
-    picture, own = [], []
-    for start, length, limit in zip((patch.top, patch.left), patch.u.shape, shape[:2], strict=True):
-        low, high = min(max(start, 0), limit), max(min(start + length, limit), 0)
-        picture.append(slice(low, max(low, high)))
-        own.append(slice(low - start, max(low, high) - start))
-    return tuple(picture), tuple(own)
-
-
-def _cast_shadow(
-    canvas: np.ndarray, alpha: np.ndarray, patch: _Patch, light: np.ndarray, rng: np.random.Generator
-) -> None:
-    """Darken the picture beside a thing: a soft shadow away from the light and a thin dark seam all around."""
-    lift = patch.px * (0.05 + 0.1 * rng.random())
-    stamp = np.round(alpha * 255).astype(np.uint8)
-    for offset, blur, darkness in ((lift / light[2], 0.6 * lift + 0.5, 0.45), (0.0, 0.25 * lift + 0.8, 0.35)):
-        pad = int(np.ceil(3 * blur)) + 4
-        soft = Image.fromarray(np.pad(stamp, pad)).filter(ImageFilter.GaussianBlur(blur))
-        soft = np.asarray(soft) / 255
-        shift = np.round(-light[:2] * offset).astype(int)
-        moved = patch._replace(
-            left=patch.left - pad + int(shift[0]), top=patch.top - pad + int(shift[1]), u=soft
-        )
-        window, inner = _clip_to(canvas.shape, moved)
-        canvas[window] *= 1 - darkness * soft[inner][..., None]
-
-
-def _photograph(canvas: np.ndarray, rng: np.random.Generator) -> Tensor:
-    """What a camera makes of the table: uneven light, a colour cast, blur, noise, grey pictures, JPEG."""
-    height, width, _ = canvas.shape
-    x, y = np.linspace(-1, 1, width), np.linspace(-1, 1, height)[:, None]
-    slope = rng.standard_normal(2) * 0.12
-    falloff = 1 + slope[0] * x + slope[1] * y - 0.18 * rng.random() * (x**2 + y**2)
-    exposure, contrast = 0.8 + 0.4 * rng.random(), 0.75 + 0.45 * rng.random()
-    brightness = (1 - contrast) * (0.5 + (rng.random() - 0.5) * 0.6)
-    grain = rng.standard_normal((height, width), np.float32) * (rng.random() ** 2 * 0.035)
-    picture = canvas  # from here on in place: at this size, new arrays cost more than sums
-    picture *= (255 * exposure * contrast * falloff)[..., None]
-    picture *= 1 + (rng.random(3) - 0.5) * 0.16
-    picture += (255 * (brightness + grain) + 0.5)[..., None]
-    image = Image.fromarray(np.clip(picture, 0, 255, out=picture).astype(np.uint8))
-    if rng.random() < 0.3:
-        image = image.convert("L").convert("RGB")
-    image = image.filter(ImageFilter.GaussianBlur(rng.random() ** 2 * 1.3 * min(height, width) / 480))
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=int(rng.integers(55, 97)))
-    return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1).contiguous()
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -354,7 +122,7 @@ def _noise(shape: tuple[int, int], cells: tuple[float, float], rng: np.random.Ge
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def _banana(patch: _Patch, rng: np.random.Generator) -> _Surface:
+def _banana(patch: Patch, rng: np.random.Generator) -> Surface:
     u, v, px = patch.scaled(0.8)
     bend = 0.75 + 0.35 * rng.random()
     u = u - 0.22 * bend
@@ -370,10 +138,10 @@ def _banana(patch: _Patch, rng: np.random.Generator) -> _Surface:
     spots = _noise(u.shape, (14, 14), rng) > 0.75 - 0.25 * rng.random()
     _paint(colour, _rgb("7a5222"), 0.6 * spots + 0.25 * (np.abs(across - 0.25) < 0.05))
     _paint(colour, _rgb("4a3520"), np.clip((np.abs(along) - 0.9) * 12, 0, 0.9))
-    return _Surface(edge, height, colour, 0.12)
+    return Surface(edge, height, colour, 0.12)
 
 
-def _book(patch: _Patch, rng: np.random.Generator) -> _Surface:
+def _book(patch: Patch, rng: np.random.Generator) -> Surface:
     u, v, px = patch.scaled(1.14)
     wide = 0.64 + 0.14 * rng.random()
     edge = _box(u, v, wide, 1.0, 0.03)
@@ -397,10 +165,10 @@ def _book(patch: _Patch, rng: np.random.Generator) -> _Surface:
     else:
         _paint(colour, _pick("f4a259 5b8e7d bc4b51 f7ede2", rng), _ink(_box(middle, v - 0.2, 0.36, 0.3), px))
         _paint(colour, cloth, _ink(_circle(middle, v - 0.2, 0.16), px))
-    return _Surface(edge, 0.05 * _ink(cover, px / 3) + _dome(edge, 0.03), colour, 0.06 + 0.1 * rng.random())
+    return Surface(edge, 0.05 * _ink(cover, px / 3) + _dome(edge, 0.03), colour, 0.06 + 0.1 * rng.random())
 
 
-def _cell_phone(patch: _Patch, rng: np.random.Generator) -> _Surface:
+def _cell_phone(patch: Patch, rng: np.random.Generator) -> Surface:
     u, v, px = patch.scaled(1)
     wide = 0.48 + 0.06 * rng.random()
     edge = _box(u, v, wide, 1.0, 0.13)
@@ -432,10 +200,10 @@ def _cell_phone(patch: _Patch, rng: np.random.Generator) -> _Surface:
             _paint(colour, _rgb("0a0a0c"), _ink(_circle(u - side * du, v + dv, 0.075), px))
             _paint(colour, _rgb("4b6a8a"), _ink(_circle(u - side * du, v + dv, 0.03), px))
         _paint(colour, body * 1.25, _ink(_circle(u, v, 0.1), px))
-    return _Surface(edge, _dome(edge, 0.06), np.clip(colour, 0, 1), 0.35)
+    return Surface(edge, _dome(edge, 0.06), np.clip(colour, 0, 1), 0.35)
 
 
-def _coin(patch: _Patch, rng: np.random.Generator) -> _Surface:
+def _coin(patch: Patch, rng: np.random.Generator) -> Surface:
     u, v, px = patch.scaled(1)
     r, a = np.sqrt(u * u + v * v), np.arctan2(v, u)
     old = rng.random() < 0.6  # struck by hand: the outline is not quite round and the face is worn
@@ -481,10 +249,10 @@ def _coin(patch: _Patch, rng: np.random.Generator) -> _Surface:
         colour = (
             colour * (1 - 0.45 * np.clip(1 - (relief + rim) / 0.1, 0, 1) * _ink(edge + 0.1, 4))[..., None]
         )
-    return _Surface(edge, height, np.clip(colour, 0, 1), 0.1 + 0.4 * rng.random() * (not old))
+    return Surface(edge, height, np.clip(colour, 0, 1), 0.1 + 0.4 * rng.random() * (not old))
 
 
-def _cup(patch: _Patch, rng: np.random.Generator) -> _Surface:
+def _cup(patch: Patch, rng: np.random.Generator) -> Surface:
     u, v, px = patch.scaled(1)
     v = v - 0.26
     wall = _circle(u, v, 0.72)
@@ -511,10 +279,10 @@ def _cup(patch: _Patch, rng: np.random.Generator) -> _Surface:
     )
     hollow = np.where(r < inner, -0.5 * np.clip(inner - r, 0, inner - level), 0)
     height = np.maximum(_dome(wall, 0.1), _dome(handle, 0.085)) * 1.2 * (r > inner) + hollow
-    return _Surface(edge, height, colour, 0.3)
+    return Surface(edge, height, colour, 0.3)
 
 
-def _donut(patch: _Patch, rng: np.random.Generator) -> _Surface:
+def _donut(patch: Patch, rng: np.random.Generator) -> Surface:
     u, v, px = patch.scaled(1)
     r, a = np.sqrt(u * u + v * v), np.arctan2(v, u)
     hole = 0.24 + 0.12 * rng.random()
@@ -543,10 +311,10 @@ def _donut(patch: _Patch, rng: np.random.Generator) -> _Surface:
                 bit = _bar(u[window], v[window], (x, y), tip, 0.028)
                 sprinkle = _pick("e63946 f1fa8c 2a9d8f ffffff ff7f11 4361ee", rng)
                 colour[window] += (sprinkle - colour[window]) * _ink(bit, px)[..., None]
-    return _Surface(ring, height, np.clip(colour, 0, 1), 0.18)
+    return Surface(ring, height, np.clip(colour, 0, 1), 0.18)
 
 
-def _key(patch: _Patch, rng: np.random.Generator) -> _Surface:
+def _key(patch: Patch, rng: np.random.Generator) -> Surface:
     u, v, px = patch.scaled(1)
     radius = 0.4 + 0.04 * rng.random()
     if rng.random() < 0.5:
@@ -563,10 +331,10 @@ def _key(patch: _Patch, rng: np.random.Generator) -> _Surface:
     height = height - 0.04 * _ink(_box(u, v - 0.36, 0.03, 0.5, 0.03), px)
     metal = _pick("c2a14d b9b9b6 8f6b3e 7d7f85 a55d35", rng)
     colour = metal * (1 + 0.12 * _noise(u.shape, (6, 6), rng))[..., None]
-    return _Surface(edge, height, np.clip(colour, 0, 1), 0.45)
+    return Surface(edge, height, np.clip(colour, 0, 1), 0.45)
 
 
-def _leaf(patch: _Patch, rng: np.random.Generator) -> _Surface:
+def _leaf(patch: Patch, rng: np.random.Generator) -> Surface:
     u, v, px = patch.scaled(1)
     u = u + 0.12 * (rng.random() - 0.5) * (v**2 - 0.5) * 2  # a leaf is never quite straight
     along = np.clip((v + 1) / 1.75, 0, 1)  # 0 at the tip, 1 where the stalk begins
@@ -586,10 +354,10 @@ def _leaf(patch: _Patch, rng: np.random.Generator) -> _Surface:
     veins = np.maximum(_ink(np.abs(u) - 0.02, px), np.clip(1 - ribs * 14, 0, 1) * (blade < -0.03))
     _paint(colour, np.clip(green * 1.35 + 0.1, 0, 1), 0.55 * veins)
     height = _dome(edge, 0.06) + 0.12 * np.abs(u) + 0.03 * ribs + 0.04 * _noise(u.shape, (4, 4), rng)
-    return _Surface(edge, height, np.clip(colour, 0, 1), 0.1)
+    return Surface(edge, height, np.clip(colour, 0, 1), 0.1)
 
 
-def _mouse(patch: _Patch, rng: np.random.Generator) -> _Surface:
+def _mouse(patch: Patch, rng: np.random.Generator) -> Surface:
     u, v, px = patch.scaled(1)
     wide = 0.56 + 0.08 * rng.random()
     waist = wide * (1 - 0.08 * np.cos(2.6 * v) + 0.05 * v)
@@ -605,7 +373,7 @@ def _mouse(patch: _Patch, rng: np.random.Generator) -> _Surface:
     _paint(colour, _rgb("6c757d"), _ink(wheel, px) * (0.5 + 0.5 * (np.sin(v * 60) > 0)))
     if rng.random() < 0.5:
         _paint(colour, _pick("e63946 4cc9f0 f1faee 80ed99", rng), _ink(_circle(u, v - 0.55, 0.07), px))
-    return _Surface(edge, dome + 0.06 * _dome(wheel, 0.05), colour, 0.3)
+    return Surface(edge, dome + 0.06 * _dome(wheel, 0.05), colour, 0.3)
 
 
 def _pip(u: np.ndarray, v: np.ndarray, suit: int) -> np.ndarray:
@@ -621,7 +389,7 @@ def _pip(u: np.ndarray, v: np.ndarray, suit: int) -> np.ndarray:
     return heart if suit == 0 else np.minimum(heart, _box(u, v - 0.3, 0.06, 0.2))
 
 
-def _playing_card(patch: _Patch, rng: np.random.Generator) -> _Surface:
+def _playing_card(patch: Patch, rng: np.random.Generator) -> Surface:
     u, v, px = patch.scaled(1.12)
     edge = _box(u, v, 0.7, 1.0, 0.08)
     colour = _plain(u, _rgb("f8f6f0"))
@@ -651,10 +419,10 @@ def _playing_card(patch: _Patch, rng: np.random.Generator) -> _Surface:
         _paint(colour, back, field * (0.35 + 0.65 * _ink(net - pitch * 0.25, px)))
         _paint(colour, _rgb("f8f6f0"), _ink(np.abs(_circle(u, v, 0.3)) - 0.05, px))
     bent = 0.05 * rng.random() * v**2
-    return _Surface(edge, _dome(edge, 0.02) + bent, colour, 0.1)
+    return Surface(edge, _dome(edge, 0.02) + bent, colour, 0.1)
 
 
-def _scissors(patch: _Patch, rng: np.random.Generator) -> _Surface:
+def _scissors(patch: Patch, rng: np.random.Generator) -> Surface:
     u, v, px = patch.scaled(1)
     spread = 0.1 + 0.22 * rng.random()
     steel = np.full_like(u, 9.0)
@@ -674,10 +442,11 @@ def _scissors(patch: _Patch, rng: np.random.Generator) -> _Surface:
     _paint(colour, handle, _ink(grip, px))
     _paint(colour, _rgb("55595e"), _ink(_circle(u, v - 0.1, 0.06), px))
     height = np.maximum(_dome(steel, 0.09) * 0.6, _dome(grip, 0.09))
-    return _Surface(edge, height, np.clip(colour, 0, 1), 0.3)
+    return Surface(edge, height, np.clip(colour, 0, 1), 0.3)
 
 
-THINGS: dict[str, Callable[[_Patch, np.random.Generator], _Surface]] = {
+# In the order of their labels, named as COCO spells them, where COCO has them.
+THINGS: dict[str, Callable[[Patch, np.random.Generator], Surface]] = {
     "banana": _banana,
     "book": _book,
     "cell phone": _cell_phone,
@@ -691,13 +460,14 @@ THINGS: dict[str, Callable[[_Patch, np.random.Generator], _Surface]] = {
     "scissors": _scissors,
 }
 
+CATEGORIES = ("__background__", *THINGS)
 
 # ---------------------------------------------------------------------------------------------------------------
 # Tables, and clutter that belongs to no class
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def _table(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+def draw_table(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """An empty table top, float [H, W, 3] in 0..1."""
     kind = rng.choice(["wood", "cloth", "paper", "stone", "dark cloth", "plain"])
     shape = (height, width)
@@ -753,11 +523,8 @@ def _table(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     return np.clip(base * (1 + (0.06 + 0.2 * rng.random()) * cloudy + grain)[..., None], 0, 1)
 
 
-def _lay_clutter(canvas: np.ndarray, light: np.ndarray, rng: np.random.Generator) -> None:
-    """Lay down something without a label: a pencil, a pebble, a scrap of paper, a stain, crumbs, a thread."""
-    height, width, _ = canvas.shape
-    length = (25 + 190 * rng.random() ** 1.6) * min(height, width) / 480
-    patch = _Patch.at(rng.random(2) * (width, height), length, rng.random() * 7, rng)
+def draw_clutter(patch: Patch, rng: np.random.Generator) -> tuple[Surface, bool]:
+    """Draw a pencil, a pebble, a scrap of paper, a stain, crumbs or a thread; say if it is flat, like the stain."""
     u, v, px = patch.scaled(1)
     kind = int(rng.integers(6))
     r, a = np.sqrt(u * u + v * v), np.arctan2(v, u)
@@ -767,7 +534,7 @@ def _lay_clutter(canvas: np.ndarray, light: np.ndarray, rng: np.random.Generator
         colour = _plain(u, _pick("f2c230 d1495b 2e6f95 3a7d44 222222", rng))
         _paint(colour, _rgb("e5c29f"), _ink(v + 0.78, px))
         _paint(colour, _rgb("2a2a2a"), _ink(v + 0.93, px))
-        surface = _Surface(edge, _dome(edge, 0.05), colour, 0.2)
+        surface = Surface(edge, _dome(edge, 0.05), colour, 0.2)
     elif kind == 1:  # pebble: lumpy and smooth, never round
         squeeze = 0.55 + 0.2 * rng.random()
         edge = np.sqrt((u / squeeze) ** 2 + v**2) - 0.85
@@ -776,7 +543,7 @@ def _lay_clutter(canvas: np.ndarray, light: np.ndarray, rng: np.random.Generator
         colour = (
             _pick("9a958c 6f6a64 b9a58f 55585c", rng) * (1 + 0.12 * _noise(u.shape, (9, 9), rng))[..., None]
         )
-        surface = _Surface(edge, _dome(edge, 0.5), np.clip(colour, 0, 1), 0.08)
+        surface = Surface(edge, _dome(edge, 0.5), np.clip(colour, 0, 1), 0.08)
     elif kind == 2:  # scrap of paper with a few words
         edge = np.full_like(u, -9.0)
         for k in range(int(rng.integers(3, 6))):
@@ -786,22 +553,16 @@ def _lay_clutter(canvas: np.ndarray, light: np.ndarray, rng: np.random.Generator
         colour = _plain(u, _pick("f7f3e8 fff3b0 d8e2dc f2cfc4", rng))
         words = ((v % 0.16) < 0.05) & (np.sin(31 * u + 17 * np.floor(v / 0.16)) > -0.4)
         _paint(colour, _rgb("55585e"), 0.7 * words * _ink(edge + 0.12, px))
-        surface = _Surface(edge, _dome(edge, 0.02), colour, 0.0)
+        surface = Surface(edge, _dome(edge, 0.02), colour, 0.0)
     elif kind == 3:  # the ring that a wet cup leaves
         edge = np.abs(r - 0.85 + 0.02 * np.cos(3 * a)) - 0.035 - 0.02 * np.cos(a + rng.random() * 7)
-        surface = _Surface(edge, np.zeros_like(u), _plain(u, _pick("6b4a2f 5a4632 857060", rng)), 0.0)
+        surface = Surface(edge, np.zeros_like(u), _plain(u, _pick("6b4a2f 5a4632 857060", rng)), 0.0)
         flat = True
     elif kind == 4:  # crumbs
         edge = 0.45 - _noise(u.shape, (16, 16), rng) + np.clip(r - 0.5, 0, 1)
-        surface = _Surface(
-            edge / 8, _dome(edge / 8, 0.03), _plain(u, _pick("b98b5e 8a5a3b d9c2a0", rng)), 0.0
-        )
+        surface = Surface(edge / 8, _dome(edge / 8, 0.03), _plain(u, _pick("b98b5e 8a5a3b d9c2a0", rng)), 0.0)
     else:  # thread
         wave = 0.28 * np.sin(3 * v + rng.random() * 7) + 0.1 * np.sin(8 * v + rng.random() * 7)
         edge = np.maximum((np.abs(u - wave) - 0.018) * 0.7, np.abs(v) - 1)
-        surface = _Surface(edge, _dome(edge, 0.02), _plain(u, _pick("d62828 f1f1f1 2b2d42 2a9d8f", rng)), 0.0)
-    alpha = _coverage(surface.edge, px) * (0.45 if flat else 1.0)
-    if not flat:
-        _cast_shadow(canvas, alpha, patch._replace(px=px * 0.35), light, rng)
-    window, inner = _clip_to(canvas.shape, patch)
-    canvas[window] += (_shade(surface, px, light)[inner] - canvas[window]) * alpha[inner][..., None]
+        surface = Surface(edge, _dome(edge, 0.02), _plain(u, _pick("d62828 f1f1f1 2b2d42 2a9d8f", rng)), 0.0)
+    return surface, flat

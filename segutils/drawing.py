@@ -1,0 +1,374 @@
+"""Instances on a picture: masks, outlines, boxes and labels, in the colours of their classes."""
+
+import math
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+from statistics import NormalDist
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from segutils.display import to_array
+from segutils.predictions import Prediction, check_prediction, label_name, mask_crops
+from segutils.roi_masks import Crop, check_fraction
+
+CLASS_COLORS: tuple[tuple[int, int, int], ...] = (
+    (230, 159, 0),  # orange
+    (86, 180, 233),  # sky blue
+    (0, 158, 115),  # green
+    (213, 94, 0),  # vermilion
+    (0, 114, 178),  # blue
+    (204, 121, 167),  # pink
+    (240, 228, 66),  # yellow
+    (136, 68, 51),  # brown
+    (136, 119, 255),  # lavender
+    (68, 238, 255),  # cyan
+    (187, 221, 170),  # pale green
+    (85, 17, 238),  # violet
+)
+"""Twelve colours that people with any of the three colour-vision deficiencies can tell apart.
+
+The first seven are Okabe and Ito's (2008), without black. The other five were chosen one after the other,
+each as different as can be from all before it: CIEDE2000, the smallest over normal vision and simulated
+protanopia, deuteranopia and tritanopia (Machado and others, 2009).
+"""
+
+Color = tuple[int, int, int]  # red, green, blue, 0 to 255
+Frame = tuple[float, float, float, float]  # x1, y1, x2, y2
+
+
+def class_color(label: int) -> Color:
+    """Give a class its colour, always the same: RGB, 0 to 255. After twelve classes they begin again."""
+    return CLASS_COLORS[(int(label) - 1) % len(CLASS_COLORS)]  # label 0 is the background
+
+
+def draw_instances(
+    image: Tensor,
+    prediction: Prediction,
+    categories: Sequence[str] | None = None,
+    *,
+    mask_threshold: float = 0.5,
+    alpha: float = 0.45,
+    color_by: str = "class",
+    masks: bool = True,
+    outlines: bool = True,
+    boxes: bool = True,
+    labels: bool = True,
+) -> Tensor:
+    """Draw the instances of one prediction on a picture: masks, outlines, boxes, and "name score" labels.
+
+    image: [3, H, W], uint8 or float 0 to 1 (every picture that `show` takes will do).
+    prediction: one dict with `labels`, and `boxes` or `masks` or both. Masks are boolean [N, H, W], soft
+        [N, 1, H, W], or a `RoIMasks`. Without `scores`, as in annotations, a label is the name alone.
+    categories: the names of the classes, `weights.meta["categories"]`.
+    mask_threshold: where soft masks are cut, 0 to 1. Boolean ones stay as they are.
+    alpha: how strongly masks cover the picture, from 0 (not at all) to 1 (opaque).
+    color_by: "class" (each class has its colour, see `class_color`) or "instance" (each instance its own;
+        after twelve they begin again).
+    masks, outlines, boxes, labels: whether to draw them.
+
+    Small instances are painted over large ones, and colours mix where masks overlap, so both stay visible.
+    Labels keep clear of each other; one that finds no place without hiding an instance is left out.
+
+    Returns a new uint8 tensor [3, H, W] on the CPU.
+
+    Raises `TypeError` or `ValueError` when the picture, the prediction or an option is not as described, or
+    when the masks are not of the picture's size.
+    """
+    if isinstance(prediction, list | tuple):
+        raise TypeError(
+            "draw_instances takes the prediction of one picture, but got the list of all. Use output[0]."
+        )
+    check_prediction(prediction, needs=("labels",))
+    if "boxes" not in prediction and "masks" not in prediction:
+        raise ValueError("The prediction has neither masks nor boxes: there is nothing to draw.")
+    check_fraction("alpha", alpha)
+    check_fraction("mask_threshold", mask_threshold)
+    if color_by not in ("class", "instance"):
+        raise ValueError(f'color_by is "class" or "instance", not {color_by!r}.')
+    canvas = to_canvas(image)
+    class_ids = prediction["labels"].tolist()
+    crops = crops_of(prediction, canvas.shape[1:], mask_threshold)
+    frames = frames_of(prediction, crops)
+    if color_by == "class":
+        colors = [class_color(label) for label in class_ids]
+    else:
+        colors = [CLASS_COLORS[i % len(CLASS_COLORS)] for i in range(len(class_ids))]
+
+    unit = line_unit(canvas)
+    if masks or outlines:
+        areas = [np.count_nonzero(crop.mask.numpy()) for crop in crops]
+        for i in sorted(range(len(crops)), key=lambda i: -areas[i]):  # small ones come to lie over large ones
+            look = {"alpha": alpha if masks else 0.0, "outlines": outlines, "unit": unit}
+            lay(canvas, mask_patch(crops[i], colors[i], **look))
+    if boxes:
+        for frame, color in zip(frames, colors, strict=True):
+            for rows, columns in box_sides(frame, canvas.shape[1:], unit):
+                canvas[:, rows, columns] = np.array(color, np.uint8)[:, None, None]
+    if labels:
+        spots = label_spots(label_texts(prediction, categories), frames, canvas.shape[1:], unit)
+        for i, label in place_labels(spots, list(range(len(crops)))).items():
+            lay(canvas, label_patch(label, colors[i]))
+    return torch.from_numpy(canvas)
+
+
+def to_canvas(image) -> np.ndarray:
+    """Copy a picture, of any kind that `show` takes, to a uint8 array [3, H, W] to draw on."""
+    array = to_array(image)
+    return np.stack([array] * 3) if array.ndim == 2 else np.moveaxis(array, -1, 0).copy()
+
+
+def line_unit(canvas: np.ndarray) -> float:
+    """How many times larger than in a picture of 640 pixels lines and letters are: they grow with the picture."""
+    return max(canvas.shape[1:]) / 640
+
+
+def label_texts(prediction: Prediction, categories: Sequence[str] | None) -> list[str]:
+    """ "coin 0.93" for each instance; without `scores`, as in annotations, "coin"."""
+    names = [label_name(label, categories) for label in prediction["labels"].tolist()]
+    if "scores" not in prediction:
+        return names
+    return [f"{name} {score:.2f}" for name, score in zip(names, prediction["scores"].tolist(), strict=True)]
+
+
+def crops_of(prediction: Prediction, size: tuple[int, int], mask_threshold: float) -> list[Crop]:
+    """Cut every mask down to the rectangle around it: all later work is then done on few pixels."""
+    if "masks" not in prediction:
+        return [Crop(0, 0, torch.zeros(0, 0, dtype=torch.bool))] * len(prediction["labels"])
+    crops = mask_crops(prediction["masks"], mask_threshold)
+    height, width = prediction["masks"].shape[-2:]
+    if (height, width) != tuple(size):
+        raise ValueError(
+            f"The masks are {width} x {height} pixels (width x height), but the picture is "
+            f"{size[1]} x {size[0]}. Draw on the picture that the model was given."
+        )
+    return crops
+
+
+def frames_of(prediction: Prediction, crops: list[Crop]) -> list[Frame]:
+    """The boxes of the prediction; without any, the rectangles around the masks."""
+    if "boxes" not in prediction:
+        return [(x, y, x + mask.shape[1], y + mask.shape[0]) for x, y, mask in crops]
+    boxes = prediction["boxes"].detach().cpu().float()
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes must be [N, 4], not {list(boxes.shape)}.")
+    if not torch.isfinite(boxes).all():
+        raise ValueError("Some boxes hold NaN or infinite numbers.")
+    if (boxes[:, 2:] < boxes[:, :2]).any():
+        raise ValueError(
+            "Boxes are x1, y1, x2, y2 with x1 <= x2 and y1 <= y2. Some of these are not: are they x, y, w, h?"
+        )
+    return [tuple(box) for box in boxes.tolist()]
+
+
+class Patch(NamedTuple):
+    """Something to lay on a picture with its corner at (left, top): of each pixel a share stays, and colour comes."""
+
+    left: int
+    top: int
+    stays: np.ndarray  # uint16 [h, w], 0 to 256: the share of the picture, in 1/256
+    comes: np.ndarray  # uint16 [3, h, w]: what is added, 256 times a colour's part of it
+
+
+def lay(canvas: np.ndarray, patch: Patch) -> None:
+    """Lay a patch on `canvas`, uint8 [3, H, W], in place. What sticks out is cut off."""
+    left, top, stays, comes = patch
+    y1, y2 = max(top, 0), min(top + stays.shape[0], canvas.shape[1])
+    x1, x2 = max(left, 0), min(left + stays.shape[1], canvas.shape[2])
+    if y1 >= y2 or x1 >= x2:
+        return
+    rows, columns = slice(y1 - top, y2 - top), slice(x1 - left, x2 - left)
+    part = canvas[:, y1:y2, x1:x2]
+    mixed = part * stays[rows, columns]
+    mixed += comes[:, rows, columns]
+    mixed >>= 8
+    part[:] = mixed
+
+
+def _patch(left: int, top: int, covers: list[tuple[np.ndarray, Color]]) -> Patch:
+    """A patch of coats, one over the other. Of each: how much it covers, [h, w] from 0 to 1, and its colour."""
+    stays, comes = 1.0, 0.0
+    for cover, color in covers:
+        stays = stays * (1 - cover)
+        comes = comes * (1 - cover) + cover * np.array(color, np.float32)[:, None, None]
+    # Rounded down, so that together they never reach beyond 255.
+    return Patch(left, top, (256 * stays).astype(np.uint16), (256 * comes).astype(np.uint16))
+
+
+def mask_patch(crop: Crop, color: Color, *, alpha: float, outlines: bool, unit: float) -> Patch:
+    """Fill and outline one mask.
+
+    The mask is blurred, so that its values tell how far a pixel is from the outline: 0 is far outside, 255 deep
+    inside. Two tables say what that means: how much of the picture stays, and how much colour comes to it.
+    """
+    # In large pictures, where the outline is many pixels wide, a coarser mask tells the distance as well.
+    coarse, sigma = max(1, int(unit)), max(1.0, unit)
+    margin = math.ceil(2 * sigma) + 1
+    height, width = (-(-(side + 2 * margin) // coarse) * coarse for side in crop.mask.shape)
+    padded = np.zeros((height, width), np.uint8)
+    inner = padded[margin:, margin:][: crop.mask.shape[0], : crop.mask.shape[1]]
+    np.multiply(crop.mask.numpy(), np.uint8(255), out=inner)
+    levels = Image.fromarray(padded).reduce(coarse).filter(ImageFilter.GaussianBlur(sigma / coarse))
+    levels = np.array(levels)
+    if coarse > 1:
+        small = torch.from_numpy(levels)[None, None]  # torch enlarges in half of Pillow's time
+        levels = interpolate(small, size=(height, width), mode="bilinear", align_corners=False)[0, 0].numpy()
+    stays, comes = (table.take(levels, mode="clip") for table in _mask_tables(alpha, outlines, unit))
+    comes = np.array(color, np.uint16)[:, None, None] * comes
+    return Patch(crop.left - margin, crop.top - margin, stays, comes)
+
+
+@lru_cache(maxsize=16)
+def _mask_tables(alpha: float, outlines: bool, unit: float) -> tuple[np.ndarray, np.ndarray]:
+    """For each level, 0 to 255: how much of the picture stays and how much colour comes, in 1/256, uint16."""
+    sigma, width = max(1.0, unit), max(1.6, 2.0 * unit)
+    # The blur of a straight outline is the normal distribution: how many pixels inside is a level? Negative: outside.
+    shares = (min(max(level / 255, 1e-6), 1 - 1e-6) for level in range(256))
+    inside = sigma * np.array([NormalDist().inv_cdf(share) for share in shares])
+    line = outlines * (width / 2 - abs(inside) + 0.5).clip(0, 1)
+    # A dark rim sets the colour off from a background of the same colour.
+    rim = outlines * 0.45 * (width / 2 + 0.8 * sigma - abs(inside) + 0.5).clip(0, 1)
+    fill = alpha * (inside + 0.5).clip(0, 1)
+    # Three coats, one over the other. Each lets a share of what is below it through.
+    stays = np.rint(256 * (1 - fill) * (1 - rim) * (1 - line))
+    comes = np.rint(256 * (fill * (1 - rim) * (1 - line) + line)).clip(max=256 - stays)
+    return stays.astype(np.uint16), comes.astype(np.uint16)
+
+
+def box_sides(frame: Frame, size: tuple[int, int], unit: float) -> list[tuple[slice, slice]]:
+    """The four sides of a box in a picture of `size` (height, width): rows and columns of each."""
+    if _is_empty(frame):  # nothing was found, as where a mask is empty
+        return []
+    width = max(1, round(unit))
+    x1, y1, x2, y2 = (round(v) for v in frame)
+    # Kept inside the picture, so that a box around the whole picture still shows.
+    x1, y1 = max(x1, 0), max(y1, 0)
+    x2, y2 = max(min(x2, size[1]), x1 + width), max(min(y2, size[0]), y1 + width)
+    rows, columns = slice(y1, y2), slice(x1, x2)
+    above, below = slice(y1, y1 + width), slice(y2 - width, y2)
+    left, right = slice(x1, x1 + width), slice(x2 - width, x2)
+    return [(above, columns), (below, columns), (rows, left), (rows, right)]
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans from matplotlib, so that labels look the same on every machine."""
+    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(str(file), size, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _pill_size(text: str, font_size: int) -> tuple[int, int]:
+    """Width and height of the coloured ground of a label."""
+    return round(_font(font_size).getlength(text) + 0.7 * font_size), round(1.4 * font_size)
+
+
+class Label(NamedTuple):
+    """A line of text on a coloured ground with its corner at (left, top)."""
+
+    left: int
+    top: int
+    text: str
+    font_size: int
+
+
+class LabelSpots(NamedTuple):
+    """Where the labels of N instances may go: P places, those of one instance together, the best first."""
+
+    texts: list[str]
+    font_sizes: list[int]
+    own: list[slice]  # the places of each instance
+    places: np.ndarray  # int [4, P]: x1, y1, x2, y2
+    hides: np.ndarray  # [P, N]: the share of each instance's box that a label there hides
+    clashes: dict[int, np.ndarray]  # of a place that a label has taken: the places that overlap it
+
+
+def label_spots(texts: list[str], frames: list[Frame], size: tuple[int, int], unit: float) -> LabelSpots:
+    """Find the places where each label may go in a picture of `size` (height, width), and what it hides there."""
+    font_sizes, own, places = [], [], []
+    for text, frame in zip(texts, frames, strict=True):
+        font_sizes.append(_font_size(text, frame, unit))
+        width, height = _pill_size(text, font_sizes[-1])
+        corners = [] if _is_empty(frame) else _places(frame, width, height, size)
+        own.append(slice(len(places), len(places) + len(corners)))
+        places += [(x, y, x + width, y + height) for x, y in corners]
+    boxes, rectangles = np.array(frames).reshape(-1, 4), np.array(places).reshape(-1, 4)
+    areas = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clip(min=1)
+    sides = np.minimum(rectangles[:, None, 2:], boxes[:, 2:]) - np.maximum(
+        rectangles[:, None, :2], boxes[:, :2]
+    )
+    hides = sides.clip(min=0).prod(axis=-1) / areas
+    return LabelSpots(texts, font_sizes, own, rectangles.T.copy(), hides, {})
+
+
+def place_labels(spots: LabelSpots, drawn: list[int]) -> dict[int, Label]:
+    """Give each drawn instance's label the best free place, in the order of `drawn`; some find none."""
+    labels, (x1, y1, x2, y2) = {}, spots.places
+    is_drawn = np.zeros(spots.hides.shape[1])
+    is_drawn[drawn] = 1
+    # A tenth of a box does no harm. Rounded, so that equal places stay equal on every machine.
+    hidden = (spots.hides @ is_drawn).round(6).clip(min=0.1)
+    for i in drawn:
+        own = spots.own[i]
+        if own.start == own.stop:
+            continue
+        best = own.start + int(hidden[own].argmin())
+        if hidden[best] > 0.75:
+            continue
+        labels[i] = Label(int(x1[best]), int(y1[best]), spots.texts[i], spots.font_sizes[i])
+        if best not in spots.clashes:
+            clash = (x1 < x2[best]) & (x2 > x1[best]) & (y1 < y2[best]) & (y2 > y1[best])
+            spots.clashes[best] = np.flatnonzero(clash)
+        hidden[spots.clashes[best]] = np.inf  # taken
+    return labels
+
+
+def _font_size(text: str, frame: Frame, unit: float) -> int:
+    """The largest size, within limits, at which a label is hardly wider than its box."""
+    largest, smallest = max(8, round(13 * unit)), max(8, round(9 * unit))
+    for size in range(largest, smallest, -1):
+        if _pill_size(text, size)[0] <= 1.15 * (frame[2] - frame[0]):
+            return size
+    return smallest
+
+
+def _places(frame: Frame, width: int, height: int, size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Where the label of a box may go, best first: above, just inside, below, beside it, deeper inside."""
+    x1, y1, x2, y2 = (round(v) for v in frame)
+    lefts = (x1, x2 - width, (x1 + x2 - width) // 2)
+    places = [(left, top) for top in (y1 - height, y1, y2) for left in lefts]
+    places += [(left, top) for left in (x1 - width, x2) for top in (y1, y2 - height, (y1 + y2 - height) // 2)]
+    places += [(left, top) for top in range(y1 + height, y2 - height + 1, height) for left in lefts]
+    # Pushed back into the picture where they stick out.
+    across, down = max(size[1] - width, 0), max(size[0] - height, 0)
+    return [(min(max(left, 0), across), min(max(top, 0), down)) for left, top in places]
+
+
+def _is_empty(frame: Frame) -> bool:
+    return frame[0] == frame[2] or frame[1] == frame[3]
+
+
+def label_patch(label: Label, color: Color) -> Patch:
+    """Write a label in black or white on a ground of its colour, with round corners."""
+    width, height = _pill_size(label.text, label.font_size)
+    # Drawn large and then shrunk, since Pillow draws round corners with hard steps.
+    scale = 4
+    pill, letters = Image.new("L", (width * scale, height * scale)), Image.new("L", (width, height))
+    box = (0, 0, width * scale - 1, height * scale - 1)
+    ImageDraw.Draw(pill).rounded_rectangle(box, radius=0.3 * height * scale, fill=255)
+    font = _font(label.font_size)
+    ImageDraw.Draw(letters).text((width / 2, height / 2), label.text, fill=255, font=font, anchor="mm")
+    ground, ink = (np.asarray(image, np.float32) / 255 for image in (pill.reduce(scale), letters))
+    return _patch(label.left, label.top, [(ground, color), (ink, _ink(color))])
+
+
+def _ink(color: Color) -> Color:
+    """Black or white, whichever stands out more (the contrast ratio of WCAG 2)."""
+    linear = [v / 255 / 12.92 if v <= 10 else ((v / 255 + 0.055) / 1.055) ** 2.4 for v in color]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return (0, 0, 0) if (luminance + 0.05) ** 2 > 1.05 * 0.05 else (255, 255, 255)

@@ -1,0 +1,243 @@
+"""The tabletop world: things on a table, seen from above, drawn with exact instance masks.
+
+`render_scene(seed)` draws one picture and its ground truth. Every thing is described by four maps over its own
+little square: an edge (negative inside), a height, a colour and a gloss. One light shines on the heights, so that
+coins get their relief and cups their hollow; then the thing is laid on the table with its shadow. The camera comes
+last: blur, noise, sometimes no colour, and JPEG.
+
+All arithmetic is float64 or integer, so a seed gives the same picture on any machine.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+from torch import Tensor
+from torchvision.ops import masks_to_boxes
+
+from segutils.tabletop.things import CATEGORIES, THINGS, Patch, Surface, draw_clutter, draw_table
+
+MIN_VISIBLE = 0.25  # a thing of which less than this share can be seen is not laid down at all
+SMALLEST, LARGEST = 20, 350  # the longer side of a thing in pixels, in a picture 480 pixels high
+
+
+def render_scene(seed: int, size: tuple[int, int] = (480, 640)) -> tuple[Tensor, dict[str, Tensor]]:
+    """Draw one table with 0 to 14 things on it.
+
+    Args:
+        seed: any whole number >= 0. The same seed and size give the same picture everywhere.
+        size: height and width of the picture in pixels, each at least 64.
+
+    Returns:
+        The picture, uint8 [3, H, W], and torchvision's training target: `boxes` float32 [N, 4] (xyxy, pixels),
+        `labels` int64 [N] (indices of `CATEGORIES`), `masks` uint8 [N, H, W] of 0 and 1, visible pixels only, so no
+        two masks share a pixel. About one table in fifty is empty: N is 0 and the shapes stay.
+
+    Raises:
+        ValueError: `seed` is negative or `size` is too small.
+    """
+    height, width = size
+    if seed < 0:
+        raise ValueError(f"seed must be 0 or more, got {seed}")
+    if min(height, width) < 64:
+        raise ValueError(f"size must be at least 64 x 64 pixels, got {height} x {width}")
+    rng = np.random.default_rng(seed)
+    light = _light(rng)
+    canvas = draw_table(height, width, rng)
+    for _ in range(rng.choice([0, 1, 3, 6])):
+        _lay_clutter(canvas, light, rng)
+    owner = np.zeros((height, width), np.uint8)  # which thing a pixel shows: 0 is the table
+    labels: list[int] = []
+    needed: list[float] = []  # how many pixels of it must stay visible
+    seen: list[int] = []  # how many are visible so far
+    for label, thing_size, centre, angle in _layout(height, width, rng):
+        patch = Patch.at(centre, thing_size, angle, rng)
+        surface = THINGS[CATEGORIES[label]](patch, rng)
+        alpha = _coverage(surface.edge, patch.px)
+        solid = alpha >= 0.5
+        window, inner = _clip_to(canvas.shape, patch)
+        need = max(40.0, MIN_VISIBLE * solid.sum())  # of the whole thing, parts outside the picture included
+        shown = int(solid[inner].sum())
+        hidden = np.bincount(owner[window][solid[inner]], minlength=len(labels) + 1)[1:]
+        if shown < need or any(s - h < n for s, h, n in zip(seen, hidden, needed, strict=True) if h):
+            continue
+        _cast_shadow(canvas, alpha, patch, light, rng)
+        colour = _shade(surface, patch.px, light)
+        cover = alpha[inner][..., None]
+        canvas[window] += (colour[inner] - canvas[window]) * cover
+        owner[window][solid[inner]] = len(labels) + 1
+        labels.append(label)
+        needed.append(need)
+        seen = [*(seen - hidden), shown]
+    numbers = torch.arange(1, len(labels) + 1)
+    target = make_target(torch.from_numpy(owner), numbers, torch.tensor(labels, dtype=torch.int64))
+    return _photograph(canvas, rng), target
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Where things lie
+# ---------------------------------------------------------------------------------------------------------------
+
+# How long each thing is beside the others. Softened on purpose: a model should not learn classes from sizes alone.
+_RELATIVE_SIZE = {
+    "banana": 1.25,
+    "book": 1.5,
+    "cell phone": 1.15,
+    "coin": 0.6,
+    "cup": 1.05,
+    "donut": 0.9,
+    "key": 0.9,
+    "leaf": 1.1,
+    "mouse": 0.95,
+    "playing card": 1.0,
+    "scissors": 1.4,
+}
+
+
+def _layout(height: int, width: int, rng: np.random.Generator) -> list[tuple[int, float, np.ndarray, float]]:
+    """Label, length in pixels, centre (x, y) and angle of every thing, from the bottom of the pile to its top."""
+    scale = min(height, width) / 480
+    if rng.random() < 0.02:
+        return []
+    if rng.random() < 0.2:  # a collection laid out in rows, each thing of one kind, as collectors do
+        label = int(rng.integers(1, len(CATEGORIES)))
+        if rng.random() < 0.35:
+            label = CATEGORIES.index("coin")
+        columns, rows = int(rng.integers(2, 6)), int(rng.integers(1, 4))
+        pitch = min(width / columns, height / rows)
+        corner = (rng.random(2) * 0.8 + 0.1) * (width - columns * pitch, height - rows * pitch)
+        places = [(c, r) for r in range(rows) for c in range(columns)][:14]
+        length = pitch * (0.6 + 0.42 * rng.random())
+        turn = rng.random() * 7
+        return [
+            (
+                label,
+                float(np.clip(length * (0.85 + 0.2 * rng.random()), SMALLEST * scale, LARGEST * scale)),
+                corner + (np.array(place) + 0.5 + (rng.random(2) - 0.5) * 0.18) * pitch,
+                turn + (rng.random() - 0.5) * 0.7,
+            )
+            for place in places
+        ]
+    count = int(rng.integers(1, 15))
+    kinds = rng.integers(1, len(CATEGORIES), size=int(rng.integers(1, 7)))
+    # Few things may be large, many must be small: the base length shrinks with their number.
+    base = 260 / np.sqrt(count + 1.5) * (0.6 + 1.3 * rng.random())
+    things = []
+    for _ in range(count):
+        label = int(rng.choice(kinds))
+        length = base * _RELATIVE_SIZE[CATEGORIES[label]] ** rng.random() * (0.75 + 0.5 * rng.random())
+        length = float(np.clip(length, SMALLEST, LARGEST)) * scale
+        centre = (0.04 + 0.92 * rng.random(2)) * (width, height)
+        things.append((label, length, centre, rng.random() * 2 * np.pi))
+    return things
+
+
+def make_target(owner: Tensor, numbers: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """torchvision's training target from a map that says which thing each pixel shows.
+
+    Args:
+        owner: whole numbers [H, W].
+        numbers: the N numbers in `owner` that stand for things, [N].
+        labels: their classes, int64 [N].
+    """
+    masks = owner == numbers[:, None, None]
+    boxes = masks_to_boxes(masks)
+    boxes[:, 2:] += 1  # torchvision names the last pixel; a box ends behind it
+    return {"boxes": boxes, "labels": labels, "masks": masks.to(torch.uint8)}
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Light, shadow, camera
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def _light(rng: np.random.Generator) -> np.ndarray:
+    azimuth, elevation = rng.random() * 2 * np.pi, np.deg2rad(32 + 38 * rng.random())
+    return np.array(
+        [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)]
+    )
+
+
+def _coverage(edge: np.ndarray, px: float) -> np.ndarray:
+    """How much of each pixel lies inside an outline, 0 to 1: the outline is straight within a pixel."""
+    down, across = np.gradient(edge * px)
+    return np.clip(0.5 - edge * px / np.maximum(np.sqrt(down**2 + across**2), 0.3), 0, 1)
+
+
+def _shade(surface: Surface, px: float, light: np.ndarray) -> np.ndarray:
+    down, across = np.gradient(surface.height * px)
+    norm = np.sqrt(1 + down**2 + across**2)
+    diffuse = np.clip((light[2] - across * light[0] - down * light[1]) / norm, 0, None) / light[2]
+    half = light + (0, 0, 1)
+    half = half / np.sqrt((half**2).sum())
+    shine = np.clip((half[2] - across * half[0] - down * half[1]) / norm, 0, 1)
+    shine = surface.gloss * (shine**24 - 0.4 * half[2] ** 24)
+    lit = surface.colour * (0.38 + 0.62 * np.minimum(diffuse, 1.5))[..., None]
+    lit += shine[..., None]
+    return np.clip(lit, 0, 1, out=lit)
+
+
+def _clip_to(shape: tuple[int, ...], patch: Patch) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The part of the picture that the patch covers, and the same part counted from the patch's own corner."""
+    picture, own = [], []
+    for start, length, limit in zip((patch.top, patch.left), patch.u.shape, shape[:2], strict=True):
+        low, high = min(max(start, 0), limit), max(min(start + length, limit), 0)
+        picture.append(slice(low, max(low, high)))
+        own.append(slice(low - start, max(low, high) - start))
+    return tuple(picture), tuple(own)
+
+
+def _cast_shadow(
+    canvas: np.ndarray, alpha: np.ndarray, patch: Patch, light: np.ndarray, rng: np.random.Generator
+) -> None:
+    """Darken the picture beside a thing: a soft shadow away from the light and a thin dark seam all around."""
+    lift = patch.px * (0.05 + 0.1 * rng.random())
+    stamp = np.round(alpha * 255).astype(np.uint8)
+    for offset, blur, darkness in ((lift / light[2], 0.6 * lift + 0.5, 0.45), (0.0, 0.25 * lift + 0.8, 0.35)):
+        pad = int(np.ceil(3 * blur)) + 4
+        soft = Image.fromarray(np.pad(stamp, pad)).filter(ImageFilter.GaussianBlur(blur))
+        soft = np.asarray(soft) / 255
+        shift = np.round(-light[:2] * offset).astype(int)
+        moved = patch._replace(
+            left=patch.left - pad + int(shift[0]), top=patch.top - pad + int(shift[1]), u=soft
+        )
+        window, inner = _clip_to(canvas.shape, moved)
+        canvas[window] *= 1 - darkness * soft[inner][..., None]
+
+
+def _photograph(canvas: np.ndarray, rng: np.random.Generator) -> Tensor:
+    """What a camera makes of the table: uneven light, a colour cast, blur, noise, grey pictures, JPEG."""
+    height, width, _ = canvas.shape
+    x, y = np.linspace(-1, 1, width), np.linspace(-1, 1, height)[:, None]
+    slope = rng.standard_normal(2) * 0.12
+    falloff = 1 + slope[0] * x + slope[1] * y - 0.18 * rng.random() * (x**2 + y**2)
+    exposure, contrast = 0.8 + 0.4 * rng.random(), 0.75 + 0.45 * rng.random()
+    brightness = (1 - contrast) * (0.5 + (rng.random() - 0.5) * 0.6)
+    grain = rng.standard_normal((height, width), np.float32) * (rng.random() ** 2 * 0.035)
+    picture = canvas  # from here on in place: at this size, new arrays cost more than sums
+    picture *= (255 * exposure * contrast * falloff)[..., None]
+    picture *= 1 + (rng.random(3) - 0.5) * 0.16
+    picture += (255 * (brightness + grain) + 0.5)[..., None]
+    image = Image.fromarray(np.clip(picture, 0, 255, out=picture).astype(np.uint8))
+    if rng.random() < 0.3:
+        image = image.convert("L").convert("RGB")
+    image = image.filter(ImageFilter.GaussianBlur(rng.random() ** 2 * 1.3 * min(height, width) / 480))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=int(rng.integers(55, 97)))
+    return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1).contiguous()
+
+
+def _lay_clutter(canvas: np.ndarray, light: np.ndarray, rng: np.random.Generator) -> None:
+    """Lay down something that belongs to no class."""
+    height, width, _ = canvas.shape
+    length = (25 + 190 * rng.random() ** 1.6) * min(height, width) / 480
+    patch = Patch.at(rng.random(2) * (width, height), length, rng.random() * 7, rng)
+    surface, flat = draw_clutter(patch, rng)
+    alpha = _coverage(surface.edge, patch.px) * (0.45 if flat else 1.0)
+    if not flat:
+        _cast_shadow(canvas, alpha, patch._replace(px=patch.px * 0.35), light, rng)
+    window, inner = _clip_to(canvas.shape, patch)
+    canvas[window] += (_shade(surface, patch.px, light)[inner] - canvas[window]) * alpha[inner][..., None]
