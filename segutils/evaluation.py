@@ -1,5 +1,6 @@
 """How good is a model: class maps compared, instances matched, and mask AP through torchmetrics."""
 
+import operator
 from collections.abc import Iterable
 
 import torch
@@ -7,7 +8,8 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 from torchvision.transforms.v2 import functional as F
 
-from segutils.predictions import Prediction, check_prediction, get_boolean_mask, mask_crops
+from segutils.images import check_float_range
+from segutils.predictions import Prediction, check_output, check_prediction, get_boolean_mask, mask_crops
 from segutils.roi_masks import Crop, RoIMasks, check_fraction
 
 
@@ -16,14 +18,34 @@ def confusion_matrix(predicted: Tensor, true: Tensor, num_classes: int) -> Tenso
 
     predicted, true: class maps of one shape, whole numbers from 0 to num_classes - 1.
 
-    Raises `ValueError` when the maps differ in shape, or hold other numbers.
+    Pixels to ignore (255 in PASCAL VOC) have to be left out of both first: `keep = true != 255`, then `predicted[keep]`
+    and `true[keep]`.
+
+    Raises `TypeError` when the maps are no tensors or `num_classes` is no whole number, and `ValueError` when the maps
+    differ in shape, or hold other numbers.
     """
+    for name, class_map in (("predicted", predicted), ("true", true)):
+        _check_tensor(name, class_map, "of class numbers, for example [H, W]")
+    _check_count("num_classes", num_classes, at_least=1)
     if predicted.shape != true.shape:
         raise ValueError(f"The maps differ in shape: {list(predicted.shape)} and {list(true.shape)}.")
+    for name, class_map in (("predicted", predicted), ("true", true)):
+        broken = class_map[class_map != class_map.round()] if class_map.is_floating_point() else class_map[:0]
+        if broken.numel():  # NaN is among them
+            raise ValueError(
+                f"Class maps hold whole numbers, but {name} holds {broken[0]:.3g}. Of a model's output [N, C, H, W] "
+                "the class numbers are output.argmax(1)."
+            )
     pairs = torch.stack([true.flatten(), predicted.flatten()]).long()
     if pairs.numel() and not (0 <= int(pairs.min()) and int(pairs.max()) < num_classes):
+        hint = "Is num_classes the number of all classes, the background included?"
+        if pairs[0].max() == 255:
+            hint = (
+                "In PASCAL VOC, 255 marks pixels to ignore. Leave them out: keep = true != 255, then "
+                f"confusion_matrix(predicted[keep], true[keep], {num_classes})."
+            )
         raise ValueError(
-            f"Class maps hold numbers from 0 to {num_classes - 1}; these go from {pairs.min()} to {pairs.max()}."
+            f"Class maps hold numbers from 0 to {num_classes - 1}; these go from {pairs.min()} to {pairs.max()}. {hint}"
         )
     return torch.bincount(pairs[0] * num_classes + pairs[1], minlength=num_classes**2).reshape(
         num_classes, -1
@@ -50,11 +72,14 @@ def mask_iou(masks: Tensor | RoIMasks, others: Tensor | RoIMasks, mask_threshold
     """IoU (intersection over union) of each of N masks with each of M others: float64 [N, M], 0 to 1.
 
     Masks are soft, boolean, or a `RoIMasks`, of one picture; soft ones are cut at `mask_threshold` (0 to 1). It is 0
-    where both masks are empty.
+    where both masks are empty. Masks of whole numbers are taken too, as long as one number stands for the thing, 1 or
+    255, and 0 for the rest.
 
     Raises `TypeError` or `ValueError` when the threshold is no number from 0 to 1, when masks are none, or when the
     two belong to pictures of different sizes.
     """
+    _check_masks("masks", masks)
+    _check_masks("others", others)
     crops, other_crops = mask_crops(masks, mask_threshold), mask_crops(others, mask_threshold)
     if masks.shape[-2:] != others.shape[-2:]:
         sizes = " and ".join(f"{m.shape[-1]} x {m.shape[-2]}" for m in (masks, others))
@@ -91,15 +116,30 @@ def match_instances(
     iou: [N, M], from `mask_iou`; for boxes from `torchvision.ops.box_iou`.
     prediction, target: dicts with `labels`; the prediction with `scores` too.
 
-    Raises `TypeError` or `ValueError` when the threshold is no number from 0 to 1, when `iou` does not fit the two, or
-    when the target has crowd regions (`iscrowd`).
+    Raises `TypeError` or `ValueError` when the threshold is no number from 0 to 1, when `iou` does not fit the two or
+    holds NaN, when a key is missing, when scores are NaN, or when the target has crowd regions (`iscrowd`).
     """
     check_prediction(prediction, needs=("labels", "scores"))
     check_prediction(target, needs=("labels",), where="The target")
+    for where, one, keys in (
+        ("The prediction", prediction, ("labels", "scores")),
+        ("The target", target, ("labels",)),
+    ):
+        for key in keys:
+            if one[key].ndim != 1:
+                raise ValueError(
+                    f"{where}: {key} must be [N], one number for each instance, not {list(one[key].shape)}. "
+                    f"Use {key}.flatten()."
+                )
+    _check_tensor("iou", iou, "[N, M], instances by things in the target")
     if list(iou.shape) != [len(prediction["labels"]), len(target["labels"])]:
         raise ValueError(
             f"iou must be [{len(prediction['labels'])}, {len(target['labels'])}], instances by things in the target, "
             f"not {list(iou.shape)}."
+        )
+    if iou.isnan().any():
+        raise ValueError(
+            f"iou has {int(iou.isnan().sum())} values that are NaN. Make it with mask_iou or box_iou."
         )
     if "iscrowd" in target and bool(target["iscrowd"].any()):
         raise ValueError(
@@ -128,15 +168,23 @@ def precision_recall(hits: Tensor, scores: Tensor, total: int) -> tuple[Tensor, 
 
     hits: bool [N], for example `match_instances(...) >= 0`. scores: [N], in the same order.
 
-    Raises `TypeError` or `ValueError` when `hits` is not boolean, when the two differ in length, or when there are more
-    hits than things.
+    Raises `TypeError` or `ValueError` when the two are no tensors, when `hits` is not boolean, when they differ in
+    length, when scores are NaN, when `total` is no whole number, or when there are more hits than things.
     """
+    _check_tensor("hits", hits, "[N] of bool")
+    _check_tensor("scores", scores, "[N]")
     if hits.dtype != torch.bool:
         raise TypeError(f"hits must be bool, not {hits.dtype}. Of matches make hits by: matches >= 0.")
     if hits.shape != scores.shape or hits.ndim != 1:
         raise ValueError(
             f"hits and scores must be of one length, not {list(hits.shape)} and {list(scores.shape)}."
         )
+    if scores.isnan().any():
+        raise ValueError(
+            f"scores has {int(scores.isnan().sum())} values that are NaN (not a number), of {len(scores)}. "
+            "Look for NaN in the picture or in the model's weights."
+        )
+    _check_count("total", total, at_least=0)
     if int(hits.sum()) > total:
         raise ValueError(f"There are {int(hits.sum())} hits, but only {total} things to find.")
     ranked = hits[scores.argsort(descending=True, stable=True)].cumsum(0).double()
@@ -159,17 +207,90 @@ def mean_average_precision(
         What `MeanAveragePrecision.compute()` returns; `segm_map` and `segm_map_50` are mask AP and AP50, 0 to 1.
 
     Raises:
-        ValueError: the model is in train mode.
+        TypeError or ValueError: the model is not a module, or in train mode; a picture is not a tensor [3, H, W]; the
+            output or a target lacks a key, has NaN scores, or does not fit its picture.
     """
     from torchmetrics.detection import MeanAveragePrecision  # heavy, and needed by nobody else
 
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a Mask R-CNN, for example load_model(), not {type(model).__name__}.")
     if model.training:
         raise ValueError("the model is in train mode: call model.eval() first")
     device = next(model.parameters()).device
     metric = MeanAveragePrecision(iou_type=("bbox", "segm"), backend="faster_coco_eval", **settings)
-    for image, target in pairs:
+    for number, pair in enumerate(pairs, start=1):
+        _check_pair(number, pair)
+        image, target = pair
         with torch.inference_mode():
-            output = get_boolean_mask(model([F.to_dtype(image, scale=True).to(device)]))
-        truth = {name: target[name] for name in ("boxes", "labels")} | {"masks": target["masks"].bool()}
-        metric.update([{name: value.cpu() for name, value in output[0].items()}], [truth])
+            output = model([F.to_dtype(image, scale=True).to(device)])
+        check_output(output, needs=("boxes", "labels", "scores", "masks"))
+        [found], [truth] = get_boolean_mask(output), get_boolean_mask([target])
+        truth = {name: truth[name] for name in ("boxes", "labels", "masks")}
+        metric.update(*([{name: value.cpu() for name, value in one.items()}] for one in (found, truth)))
     return metric.compute()
+
+
+def _check_tensor(name: str, value: Tensor, form: str) -> None:
+    """Raise `TypeError` unless `value`, called `name`, is a tensor; `form` says what it should look like."""
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{name} must be a tensor {form}, not {type(value).__name__}. "
+            "torch.as_tensor makes one of an array or a list."
+        )
+
+
+def _check_count(name: str, value: int, at_least: int) -> None:
+    """Raise `TypeError` or `ValueError` unless `value`, called `name`, is a whole number, and large enough."""
+    try:
+        operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be a whole number, not {value!r:.40} ({type(value).__name__})."
+        ) from None
+    if value < at_least:
+        raise ValueError(f"{name} must be {at_least} or more, not {value}.")
+
+
+def _check_masks(name: str, masks: Tensor | RoIMasks) -> None:
+    """Raise `TypeError` or `ValueError` unless masks are a tensor or a `RoIMasks`, and say clearly what is in them."""
+    if isinstance(masks, RoIMasks):
+        return
+    if isinstance(masks, dict):
+        raise TypeError(
+            f'{name} must be the masks alone, not a whole prediction or target. Write prediction["masks"].'
+        )
+    _check_tensor(name, masks, "[N, H, W] or a RoIMasks")
+    if masks.is_floating_point() or masks.dtype == torch.bool or masks.numel() == 0:
+        return
+    if ((masks != 0) & (masks != masks.max())).any():
+        numbers = masks.unique().tolist()
+        listed = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
+        raise ValueError(
+            f"{name} must hold one number besides 0, for the pixels of the thing; these hold {listed}. "
+            "Make them boolean, for example masks == 1. In PASCAL VOC, 255 marks pixels to ignore."
+        )
+
+
+def _check_pair(number: int, pair: tuple[Tensor, dict[str, Tensor]]) -> None:
+    """Raise `TypeError` or `ValueError` unless a pair is a picture and a target that fits it."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise TypeError(
+            "pairs must hold pictures with their targets, [(image, target), ...], "
+            f"but number {number} is of type {type(pair).__name__}."
+        )
+    image, target = pair
+    _check_tensor(f"Picture {number}", image, "uint8 [3, H, W]")
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(
+            f"Picture {number} must be [3, H, W], not {list(image.shape)}. load_image gives pictures of this form."
+        )
+    if image.is_floating_point():
+        check_float_range(image)
+    check_prediction(target, ("boxes", "labels", "masks"), f"The target of picture {number}")
+    _check_masks(f"The masks in the target of picture {number}", target["masks"])
+    if target["masks"].shape[-2:] != image.shape[-2:]:
+        sizes = " and ".join(f"{one.shape[-1]} x {one.shape[-2]}" for one in (image, target["masks"]))
+        raise ValueError(
+            f"Picture {number} and the masks in its target differ in size (width x height): {sizes}. "
+            "Load both from files of one size, or resize neither."
+        )

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from unchanged import unchanged
 
 from segutils import (
+    confusion_matrix,
     mask_iou,
     match_instances,
     mean_average_precision,
@@ -111,6 +113,43 @@ def test_iou_refuses_pictures_of_different_sizes():
             mask_iou(masks, drawn(LEFT))
     with pytest.raises(ValueError, match="2 x 4 and 4 x 2"):
         mask_iou(drawn(LEFT).mT, drawn(LEFT))
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        (drawn(LEFT).numpy(), r"a tensor \[N, H, W\] or a RoIMasks, not ndarray. torch.as_tensor makes one"),
+        (drawn(LEFT).tolist(), "a tensor .*, not list. torch.as_tensor makes one"),
+        (None, "a tensor .*, not NoneType"),
+        (
+            {"masks": drawn(LEFT)},
+            r'the masks alone, not a whole prediction or target. Write prediction\["masks"\]',
+        ),
+    ],
+)
+def test_iou_refuses_what_are_no_masks(masks, message):
+    with pytest.raises(TypeError, match=f"masks must be {message}"):
+        mask_iou(masks, drawn(LEFT))
+    with pytest.raises(TypeError, match=f"others must be {message}"):
+        mask_iou(drawn(LEFT), masks)
+
+
+def test_iou_takes_masks_of_one_number_and_refuses_those_of_several():
+    masks = drawn(LEFT, ALL)
+    for number in (1, 255):
+        assert torch.equal(mask_iou(masks.to(torch.uint8) * number, masks), mask_iou(masks, masks))
+    voc = torch.tensor([[[0, 1, 255]]], dtype=torch.uint8)
+    message = (
+        "others must hold one number besides 0, .* hold 0, 1, 255. Make them boolean, for example masks == 1"
+    )
+    with unchanged(voc), pytest.raises(ValueError, match=message):
+        mask_iou(voc == 1, voc)
+    with pytest.raises(ValueError, match="these hold -1, 0, 1, 2, 3, ...."):
+        mask_iou(torch.arange(-1, 5).reshape(1, 1, 6), voc)
+    with pytest.raises(ValueError, match=r"masks must be \[N, 1, H, W\] or \[N, H, W\], not \[2, 4\]"):
+        mask_iou(masks[0], masks)
+    with pytest.raises(ValueError, match="Soft masks hold values from 0 to 1; these go from nan to nan"):
+        mask_iou(torch.full((1, 2, 4), math.nan), masks)
 
 
 def test_iou_changes_nothing():
@@ -230,6 +269,34 @@ def test_matching_names_missing_keys():
         match_instances(iou_of([1]), true(1), true(1))
     with pytest.raises(ValueError, match="The target has no labels. Its keys are: boxes"):
         match_instances(iou_of([1]), found([0.9]), {"boxes": torch.zeros(1, 4)})
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.Tensor.tolist])
+def test_matching_refuses_what_is_no_tensor(kind):
+    iou, prediction, target = iou_of([1]), found([0.9]), true(1)
+    with pytest.raises(TypeError, match=r"iou must be a tensor \[N, M\], .*torch.as_tensor makes one"):
+        match_instances(kind(iou), prediction, target)
+    with pytest.raises(TypeError, match="The prediction: scores must be a tensor"):
+        match_instances(iou, prediction | {"scores": kind(prediction["scores"])}, target)
+    with pytest.raises(TypeError, match="The target: labels must be a tensor"):
+        match_instances(iou, prediction, {"labels": kind(target["labels"])})
+    with pytest.raises(TypeError, match="The prediction must be a dict .*, not list"):
+        match_instances(iou, [prediction], target)
+
+
+def test_matching_refuses_nan_and_columns():
+    iou, prediction, target = iou_of([1], [0.6]), found([0.9, 0.8]), true(1)
+    with pytest.raises(ValueError, match=r"iou has 1 values that are NaN. Make it with mask_iou or box_iou"):
+        match_instances(iou_of([1], [math.nan]), prediction, target)
+    with pytest.raises(ValueError, match=r"scores that are NaN \(not a number\): 1 of 2"):
+        match_instances(iou, found([0.9, math.nan]), target)
+    column = prediction | {"scores": prediction["scores"][:, None]}
+    with pytest.raises(
+        ValueError, match=r"The prediction: scores must be \[N\], .*not \[2, 1\]. Use scores.flatten"
+    ):
+        match_instances(iou, column, target)
+    with pytest.raises(ValueError, match=r"The target: labels must be \[N\], .*not \[1, 1\]"):
+        match_instances(iou, prediction, {"labels": target["labels"][:, None]})
 
 
 def test_crowds_are_refused_with_advice_that_works():
@@ -379,6 +446,55 @@ def test_no_instances_have_an_empty_curve(total):
     assert precision.shape == recall.shape == (0,)
 
 
+HITS, SCORES = torch.tensor([True, False]), torch.tensor([0.9, 0.8])
+
+
+@pytest.mark.parametrize(
+    ("hits", "scores", "total", "error", "message"),
+    [
+        (
+            HITS.numpy(),
+            SCORES,
+            2,
+            TypeError,
+            "hits must be a tensor .*, not ndarray. torch.as_tensor makes one",
+        ),
+        (HITS.tolist(), SCORES, 2, TypeError, "hits must be a tensor .*, not list"),
+        (HITS, SCORES.numpy(), 2, TypeError, "scores must be a tensor .*, not ndarray"),
+        (HITS, SCORES.tolist(), 2, TypeError, "scores must be a tensor .*, not list"),
+        (
+            HITS.long(),
+            SCORES,
+            2,
+            TypeError,
+            "hits must be bool, not torch.int64. Of matches make hits by: matches >= 0",
+        ),
+        (HITS, SCORES[:1], 2, ValueError, r"of one length, not \[2\] and \[1\]"),
+        (HITS[:, None], SCORES[:, None], 2, ValueError, r"of one length, not \[2, 1\] and \[2, 1\]"),
+        (
+            HITS,
+            SCORES * math.nan,
+            2,
+            ValueError,
+            "scores has 2 values that are NaN .*, of 2. Look for NaN in",
+        ),
+        (HITS, SCORES, 2.0, TypeError, r"total must be a whole number, not 2.0 \(float\)"),
+        (HITS, SCORES, None, TypeError, "total must be a whole number, not None"),
+        (HITS, SCORES, -1, ValueError, "total must be 0 or more, not -1"),
+        (HITS, SCORES, 0, ValueError, "There are 1 hits, but only 0 things to find"),
+    ],
+)
+def test_precision_and_recall_refuse(hits, scores, total, error, message):
+    with pytest.raises(error, match=message):
+        precision_recall(hits, scores, total)
+
+
+@pytest.mark.parametrize("total", [2, np.int64(2), torch.tensor(2)])
+def test_precision_and_recall_take_whole_numbers_of_all_kinds(total):
+    precision, recall = precision_recall(HITS, SCORES, total)
+    assert precision.tolist() == [1, 0.5] and recall.tolist() == [0.5, 0.5]
+
+
 @pytest.mark.parametrize(("number", "threshold"), [(0, 0.5), (1, 0.75)])
 def test_the_area_under_the_curve_is_the_ap_of_pycocotools(number, threshold):
     pairs = random_pictures(classes=1, noisy=True)
@@ -469,3 +585,115 @@ def test_nothing_handed_in_is_changed(pairs):
 def test_a_model_in_train_mode_is_refused(pairs):
     with pytest.raises(ValueError, match="train mode: call model.eval"):
         mean_average_precision(Oracle(targets(pairs)).train(), pairs)
+
+
+def with_target(pairs, **changes):
+    """The pairs; in the target of the second, some keys have other values, or are left out (None)."""
+    first, (image, target) = pairs[:2]
+    changed = {key: value for key, value in (target | changes).items() if value is not None}
+    return [first, (image, changed)]
+
+
+def test_pairs_that_are_no_pictures_with_targets_are_refused(pairs):
+    (image, target), *_ = pairs
+    voc = target["masks"].clone()
+    voc[0, 0, 0] = 255
+    cases = [
+        ((image, target), TypeError, r"\[\(image, target\), ...\], but number 1 is of type Tensor"),
+        ([image, image], TypeError, "but number 1 is of type Tensor"),
+        ([(image.numpy(), target)], TypeError, "Picture 1 must be a tensor .*, not ndarray. torch.as_tensor"),
+        (
+            [(image.permute(1, 2, 0), target)],
+            ValueError,
+            r"Picture 1 must be \[3, H, W\], not \[240, 320, 3\]",
+        ),
+        ([(image.float(), target)], ValueError, "A float picture holds values from 0 to 1.*Divide it by 255"),
+        ([(image, [target])], TypeError, "The target of picture 1 must be a dict .*, not list"),
+        (
+            with_target(pairs, masks=None),
+            ValueError,
+            "The target of picture 2 has no masks. Its keys are: boxes",
+        ),
+        (with_target(pairs, boxes=None, labels=None), ValueError, "picture 2 has no boxes and no labels"),
+        (with_target(pairs, labels=[1]), TypeError, "The target of picture 2: labels must be a tensor"),
+        (
+            with_target(pairs, masks=pairs[1][1]["masks"][..., 1:]),
+            ValueError,
+            "Picture 2 .*: 320 x 240 and 319 x 240",
+        ),
+        (
+            [(image, target | {"masks": voc})],
+            ValueError,
+            "masks in the target of picture 1 must hold one number .* 255",
+        ),
+    ]
+    for given, error, message in cases:
+        with pytest.raises(error, match=message):
+            mean_average_precision(Oracle(targets(pairs)), given)
+
+
+def test_what_is_no_mask_rcnn_is_refused(pairs):
+    with pytest.raises(TypeError, match=r"model must be a Mask R-CNN, for example load_model\(\), not str"):
+        mean_average_precision("coco", pairs)
+
+    class OnlyBoxes(Oracle):
+        def forward(self, images):
+            [found] = super().forward(images)
+            return [{key: value for key, value in found.items() if key != "masks"}]
+
+    with pytest.raises(
+        ValueError, match="Picture 1 of the output has no masks. Its keys are: boxes, labels, scores"
+    ):
+        mean_average_precision(OnlyBoxes(targets(pairs)), pairs)
+
+
+# --- confusion_matrix -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.Tensor.tolist])
+def test_maps_that_are_no_tensors_are_refused(kind):
+    class_map = torch.tensor([[0, 1], [2, 2]])
+    with pytest.raises(
+        TypeError, match="predicted must be a tensor of class numbers.*torch.as_tensor makes one"
+    ):
+        confusion_matrix(kind(class_map), class_map, 3)
+    with pytest.raises(TypeError, match="true must be a tensor of class numbers"):
+        confusion_matrix(class_map, kind(class_map), 3)
+
+
+@pytest.mark.parametrize("value", [0.25, math.nan])
+def test_maps_of_broken_numbers_are_refused(value):
+    class_map, scores = torch.tensor([[0, 1]]), torch.tensor([[1, value]])
+    with pytest.raises(
+        ValueError, match=rf"whole numbers, but predicted holds {value}. .*output.argmax\(1\)"
+    ):
+        confusion_matrix(scores, class_map, 3)
+    with pytest.raises(ValueError, match=f"whole numbers, but true holds {value}"):
+        confusion_matrix(class_map, scores, 3)
+
+
+def test_pixels_to_ignore_are_refused_with_advice_that_works():
+    predicted, true = torch.tensor([[0, 1, 1]]), torch.tensor([[0, 1, 255]], dtype=torch.uint8)
+    with pytest.raises(
+        ValueError, match="go from 0 to 255. In PASCAL VOC, 255 marks pixels to ignore. Leave"
+    ) as refusal:
+        confusion_matrix(predicted, true, 3)
+    step, call = str(refusal.value).split("Leave them out: ")[1].rstrip(".").split(", then ")
+    names = {"true": true, "predicted": predicted, "confusion_matrix": confusion_matrix}
+    exec(step, names)
+    assert eval(call, names).tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
+    with pytest.raises(ValueError, match="go from 0 to 3. Is num_classes the number of all classes"):
+        confusion_matrix(torch.tensor([[3]]), torch.tensor([[0]]), 3)
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "error", "message"),
+    [
+        (["cup", "coin"], TypeError, "num_classes must be a whole number, not"),
+        (2.0, TypeError, r"num_classes must be a whole number, not 2.0 \(float\)"),
+        (0, ValueError, "num_classes must be 1 or more, not 0"),
+    ],
+)
+def test_the_number_of_classes_is_checked(num_classes, error, message):
+    with pytest.raises(error, match=message):
+        confusion_matrix(torch.zeros(2, 2), torch.zeros(2, 2), num_classes)
