@@ -1,4 +1,8 @@
-"""segutils: the small module that the course's notebooks call, one file per stage."""
+"""segutils: the small module that the course's notebooks call.
+
+Each stage has a file: `images`, `predictions`, `roi_masks`, `display`, `drawing`, `inference`, `evaluation`, `training`.
+The folders `models`, `explorer` and `tabletop` hold what is larger, and what the files can do without.
+"""
 
 try:
     # Pictures in
