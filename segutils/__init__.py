@@ -1,7 +1,7 @@
 """segutils: the small module that the course's notebooks call.
 
-Each stage has a file: `images`, `predictions`, `roi_masks`, `display`, `drawing`, `inference`, `evaluation`, `training`.
-The folders `models`, `explorer` and `tabletop` hold what is larger, and what the files can do without.
+Each stage has a file of its own, from `images` to `evaluation`. The folders `models`, `explorer` and `tabletop` hold
+what is larger, and what these files can do without.
 """
 
 try:
