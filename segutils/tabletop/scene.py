@@ -1,9 +1,8 @@
-"""The tabletop world: things on a table, seen from above, drawn with exact instance masks.
+"""A table seen from above: where things lie, the light on them, their shadows, and the camera.
 
-`render_scene(seed)` draws one picture and its ground truth. Every thing is described by four maps over its own
-little square: an edge (negative inside), a height, a colour and a gloss. One light shines on the heights, so that
-coins get their relief and cups their hollow; then the thing is laid on the table with its shadow. The camera comes
-last: blur, noise, sometimes no colour, and JPEG.
+`render_scene(seed)` draws one picture and its ground truth. One light shines on the heights of the things (see
+`things`), so that coins get their relief and cups their hollow; then each is laid on the table with its shadow. The
+camera comes last: blur, noise, sometimes no colour, and JPEG.
 
 All arithmetic is float64 or integer, so a seed gives the same picture on any machine.
 """
