@@ -1,18 +1,20 @@
 """Pictures in: one gate that turns any picture file into the same kind of tensor, and one for files of masks."""
 
 import difflib
+import io
 import math
 import os
 import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import matplotlib.cbook
 import numpy as np
 import skimage
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
@@ -60,6 +62,7 @@ def load_image(path: str | Path) -> Tensor:
     - a photo taken sideways is turned upright (EXIF orientation);
     - transparent parts are laid on white;
     - grey, black-and-white, palette and CMYK pictures become RGB;
+    - a colour profile (ICC), such as a camera's Adobe RGB, is followed, and the colours become sRGB;
     - 16-bit pictures are scaled to 8 bits (value / 257), not clipped;
     - of an animation, or of a file with several pages, the first frame is taken.
 
@@ -67,9 +70,17 @@ def load_image(path: str | Path) -> Tensor:
     more.
 
     Raises `FileNotFoundError` or `IsADirectoryError` when there is no such file, and `ImageLoadError` when the
-    path is a web address, or the file is empty, damaged, larger than `MAX_PIXELS`, or not a picture.
+    path is a web address, or the file is empty, damaged, larger than `MAX_PIXELS`, or not a picture. A colour profile
+    that is damaged or made for another kind of picture is ignored, with a warning that names the file.
     """
-    return _read("load_image", path, _to_tensor)
+    image, problem = _read("load_image", path, _to_tensor)
+    if problem:
+        warnings.warn(
+            f"'{path}' has a colour profile that is ignored, so its colours may be a little off: {problem}. "
+            "To get rid of this warning, save the picture again as sRGB with a photo editor.",
+            stacklevel=2,
+        )
+    return image
 
 
 def load_mask(path: str | Path) -> Tensor:
@@ -90,7 +101,10 @@ def load_mask(path: str | Path) -> Tensor:
     return _read("load_mask", path, _to_numbers)
 
 
-def _read(function: str, path: str | Path, convert: Callable[[Image.Image], Tensor]) -> Tensor:
+_Result = TypeVar("_Result")
+
+
+def _read(function: str, path: str | Path, convert: Callable[[Image.Image], _Result]) -> _Result:
     """Open a picture file, turn it upright and convert it; if that cannot be done, say what is wrong with it."""
     path = _existing_file(function, path)
     try:
@@ -123,16 +137,77 @@ def _read(function: str, path: str | Path, convert: Callable[[Image.Image], Tens
         ) from error
 
 
-def _to_tensor(picture: Image.Image) -> Tensor:
-    """Make a tensor [3, H, W] of a Pillow picture, strip by strip, so that it is never in memory three times."""
+def _to_tensor(picture: Image.Image) -> tuple[Tensor, str]:
+    """Make a tensor [3, H, W] of a Pillow picture, and say what is wrong with its colour profile, if anything is.
+
+    It is done strip by strip, so that the picture is never in memory three times.
+    """
     picture.load()
+    transform, problem = None, ""
+    if picture.info.get("icc_profile"):
+        try:
+            transform = _srgb_transform(picture.info["icc_profile"], picture.mode)
+        except (ImageCms.PyCMSError, ImportError) as error:  # ImportError: a Pillow without LittleCMS
+            problem = str(error)
     width, height = picture.size
     image = torch.empty(3, height, width, dtype=torch.uint8)
     rows = max(1, 2_000_000 // width)
     for top in range(0, height, rows):
         strip = picture.crop((0, top, width, min(top + rows, height)))
+        if transform:
+            strip = _apply(transform, strip)
         image[:, top : top + rows] = F.pil_to_tensor(to_rgb(strip))
-    return image
+    return image, problem
+
+
+def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """Make the step from a colour profile to sRGB, for pictures of a mode; None where the profile is sRGB itself.
+
+    Raises `PyCMSError` when the profile is damaged, or made for pictures of another kind.
+    """
+    source = ImageCms.getOpenProfile(io.BytesIO(profile))
+    kind = source.profile.xcolor_space.strip()
+    # Grey values are colours as well, with red, green and blue alike; the other way round it is not so.
+    fits = {
+        "RGB": mode not in ("CMYK", "LAB"),
+        "GRAY": Image.getmodebase(mode) == "L",
+        "CMYK": mode == "CMYK",
+    }
+    if not fits.get(kind):
+        raise ImageCms.PyCMSError(f"the profile is for {kind} pictures, and this one has mode {mode}")
+    source_mode = "L" if kind == "GRAY" else kind
+    # Relative colorimetric, with black kept black: every colour that sRGB has stays what it was, to be measured. The
+    # perceptual intent would shift them all, to make room for those that sRGB lacks.
+    transform = ImageCms.buildTransform(
+        source,
+        ImageCms.createProfile("sRGB"),
+        source_mode,
+        "RGB",
+        ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        flags=0x2000 | 0x0400,  # black point compensation and fine tables; Pillow names them since 10.3
+    )
+    if kind != "CMYK":
+        # There are many sRGB profiles, which differ in their bytes and roundings. One that moves no colour by more than
+        # a level is sRGB, and such a picture keeps its numbers.
+        levels = np.arange(0, 256, 15, dtype=np.uint8)
+        colors = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(len(levels), -1, 3)
+        probe = Image.fromarray(colors).convert(source_mode)
+        before, after = (np.asarray(p, dtype=int) for p in (probe.convert("RGB"), _apply(transform, probe)))
+        if abs(after - before).max() <= 1:
+            return None
+    return transform
+
+
+def _apply(transform: ImageCms.ImageCmsTransform, picture: Image.Image) -> Image.Image:
+    """Turn the colours of a picture into sRGB: mode RGB, or RGBA where parts are transparent."""
+    if picture.mode[0] in "IF":  # more than 8 bits
+        picture = to_rgb(picture)
+    elif picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+    converted = ImageCms.applyTransform(picture.convert(transform.input_mode), transform)
+    if picture.mode == "RGBA":
+        converted.putalpha(picture.getchannel("A"))
+    return converted
 
 
 def _to_numbers(picture: Image.Image) -> Tensor:
@@ -157,7 +232,7 @@ class _NoRange(ValueError):
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """Turn a Pillow picture of any mode into mode RGB, by the rules of `load_image` (EXIF apart).
+    """Turn a Pillow picture of any mode into mode RGB, by the rules of `load_image` (EXIF and colour profile apart).
 
     Raises `ValueError` for pictures whose numbers have no fixed range (32-bit integers beyond 65535, floats).
     """

@@ -11,10 +11,12 @@ import struct
 import sys
 import tempfile
 import time
+import warnings
 import zlib
 from collections import Counter
 from pathlib import Path
 
+import color_profiles
 import numpy as np
 import psutil
 import torch
@@ -32,19 +34,25 @@ def whole_files() -> dict[str, bytes]:
     deep = Image.fromarray(np.arange(48 * 64, dtype=np.uint16).reshape(48, 64) * 21)
     exif = Image.Exif()
     exif[274] = 6
+    profile = {"icc_profile": color_profiles.adobe_rgb()}
     pages = {"save_all": True, "append_images": [rgb.rotate(180)]}
     kinds = {
-        "png": [(rgb, {}), (rgba, {}), (palette, {"transparency": 3}), (grey, {}), (deep, {}), (grey.convert("1"), {})],
+        "png": [
+            (rgb, {}), (rgba, {}), (palette, {"transparency": 3}), (grey, {}), (deep, {}), (grey.convert("1"), {}),
+            (rgb, profile),
+        ],
         "jpeg": [
             (rgb, {}), (grey, {}), (rgb, {"progressive": True}), (rgb, {"exif": exif}), (rgb.convert("CMYK"), {}),
+            (rgb, profile), (rgb.convert("CMYK"), {"icc_profile": color_profiles.cmyk(50)}),
         ],
         "gif": [(palette, {}), (palette, pages | {"loop": 0})],
         "bmp": [(rgb, {}), (palette, {}), (grey.convert("1"), {})],
         "tiff": [
             (rgb, {}), (rgb, {"compression": "tiff_lzw"}), (rgb, {"compression": "jpeg"}), (deep, {}), (rgb, pages),
             (grey.convert("1"), {"compression": "group4"}), (rgba, {"compression": "tiff_adobe_deflate"}),
+            (grey, {"icc_profile": color_profiles.grey(1.8)}),
         ],
-        "webp": [(rgb, {}), (rgba, {"lossless": True}), (rgba, {"quality": 30}), (rgb, pages)],
+        "webp": [(rgb, {}), (rgba, {"lossless": True}), (rgba, {"quality": 30}), (rgb, pages), (rgba, profile)],
     }  # fmt: skip
     files = {}
     for kind, pictures in kinds.items():
@@ -60,6 +68,17 @@ def change_bytes(content: bytes, _: str, others: list[bytes], random: np.random.
     end = random.choice([64, len(content)])  # often in the header, where it hurts most
     for _ in range(random.choice([1, 2, 8, 64])):
         changed[random.integers(min(end, len(changed)))] = random.integers(256)
+    return bytes(changed)
+
+
+def change_profile(content: bytes, kind: str, others: list[bytes], random: np.random.Generator) -> bytes:
+    """Change bytes of the colour profile, above all of its first tags; of a file without one, any bytes."""
+    middle = content.find(b"acsp")
+    if middle < 0:
+        return change_bytes(content, kind, others, random)
+    changed = bytearray(content)
+    for _ in range(random.choice([1, 2, 8])):
+        changed[random.integers(middle - 36, min(middle + 400, len(content)))] = random.integers(256)
     return bytes(changed)
 
 
@@ -119,7 +138,7 @@ def lie_about_the_size(content: bytes, kind: str, others: list[bytes], random: n
 def report(count: int) -> dict:
     """Put `count` broken files through load_image, and tell what came of them."""
     files = whole_files()
-    mutations = (change_bytes, cut, swap_header, repeat_or_drop, lie_about_the_size)
+    mutations = (change_bytes, change_profile, cut, swap_header, repeat_or_drop, lie_about_the_size)
     outcomes, wrong, slowest, hungriest = Counter(), [], (0.0, ""), (0, "")
     process, contents = psutil.Process(), list(files.values())
     load_image(DATA_DIR / "scenes" / "empty.png")  # what happens once in a process is done
@@ -134,7 +153,13 @@ def report(count: int) -> dict:
             path.write_bytes(broken)
             start = time.process_time()  # work, not waiting: a busy machine changes nothing
             try:
-                image = load_image(path)
+                with warnings.catch_warnings(record=True) as heard:
+                    warnings.simplefilter("always")
+                    image = load_image(path)
+                wrong += [
+                    f"{what}: {warning.message}" for warning in heard if str(path) not in str(warning.message)
+                ]
+                outcomes["warning"] += len(heard)
                 if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
                     wrong.append(f"{what}: {image.dtype} {list(image.shape)}")
                 outcomes["picture"] += 1

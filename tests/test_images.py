@@ -1,14 +1,20 @@
 """Every kind of picture file comes in the same; every file that is no picture says why."""
 
+import json
 import struct
+import subprocess
+import sys
+import warnings
 import zlib
 from pathlib import Path
 
+import color_profiles
 import numpy as np
 import pytest
 import skimage
 import torch
-from PIL import Image, features
+from PIL import Image, ImageCms, features
+from PIL._util import DeferredError
 from unchanged import unchanged
 
 from segutils import images
@@ -243,6 +249,158 @@ def test_load_image_refuses_truncated_files(save, name, part):
 def test_load_image_wants_a_path(path):
     with pytest.raises(TypeError, match="load_image takes the path of a file"):
         load_image(path)
+
+
+# --- colour profiles ----------------------------------------------------------------------------------------
+
+NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+
+
+def as_array(image: torch.Tensor) -> np.ndarray:
+    """A picture as [H, W, 3] of whole numbers that can be subtracted."""
+    return image.permute(1, 2, 0).numpy().astype(int)
+
+
+def opened(path: Path) -> np.ndarray:
+    """The pixels of a file as Pillow decodes them, colour profile or not."""
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.webp"])
+def test_adobe_rgb_becomes_srgb(save, name):
+    path = save(Image.fromarray(NOISE), name, icc_profile=color_profiles.adobe_rgb())
+    with unchanged(path):
+        image = as_array(load_image(path))
+    decoded = opened(path)
+    assert abs(image - color_profiles.adobe_to_srgb(decoded)).max() <= 1
+    assert abs(image - decoded).max() > 70
+
+
+def test_profiles_are_followed_in_every_strip_of_a_large_picture(save):
+    tall = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8)  # two strips
+    image = as_array(load_image(save(Image.fromarray(tall), "a.bmp")))
+    assert np.array_equal(image, tall)  # there is no profile in a BMP
+    path = save(Image.fromarray(tall), "a.png", icc_profile=color_profiles.adobe_rgb(), compress_level=0)
+    assert abs(as_array(load_image(path)) - color_profiles.adobe_to_srgb(tall)).max() <= 1
+
+
+@pytest.mark.parametrize("profile", [b"", color_profiles.adobe_rgb()], ids=["no profile", "Adobe RGB"])
+def test_a_large_picture_is_never_in_memory_three_times(save, profile):
+    picture = Image.new("RGB", (4000, 3000), (10, 200, 30))
+    path = save(picture, "a.tif", icc_profile=profile)
+    code = """
+import json, sys
+import psutil
+from fuzz import most_memory
+from segutils import load_image
+load_image(sys.argv[1])  # what happens once in a process is done
+before = psutil.Process().memory_info().rss
+load_image(sys.argv[2])
+print(json.dumps(most_memory(psutil.Process()) - before))
+"""
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        str(save(Image.fromarray(NOISE), "small.tif", icc_profile=profile)),
+        str(path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
+    assert done.returncode == 0, done.stderr
+    # Pillow takes 4 bytes for each pixel and the tensor 3; the rest is one strip on its way.
+    assert json.loads(done.stdout) < 12e6 * (4 + 3) + 45e6
+
+
+@pytest.mark.parametrize("profile", ["ours", "Pillow's"])
+def test_a_picture_that_is_srgb_already_keeps_its_numbers(save, profile):
+    made = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    path = save(
+        Image.fromarray(NOISE), "a.png", icc_profile=color_profiles.srgb() if profile == "ours" else made
+    )
+    assert np.array_equal(as_array(load_image(path)), NOISE)
+
+
+def test_transparent_parts_of_adobe_rgb_are_laid_on_white(save):
+    picture = Image.fromarray(np.dstack([NOISE, NOISE[..., 0]]))
+    path = save(picture, "a.png", icc_profile=color_profiles.adobe_rgb())
+    share = NOISE[..., :1] / 255
+    expected = share * color_profiles.adobe_to_srgb(NOISE) + (1 - share) * 255
+    assert abs(as_array(load_image(path)) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "I;16", "1", "P"])
+def test_grey_and_palette_pictures_with_a_profile_of_colours(save, mode):
+    levels = np.arange(256, dtype=np.uint8)[None]
+    picture = Image.fromarray(levels.astype(np.uint16) * 257 if mode == "I;16" else levels).convert(mode)
+    path = save(picture, "a.png", icc_profile=color_profiles.adobe_rgb())
+    shown = np.asarray(picture.convert("L" if mode != "I;16" else "I;16")).astype(int) // (
+        257 if mode == "I;16" else 1
+    )
+    expected = color_profiles.adobe_to_srgb(np.repeat(shown[..., None], 3, -1))
+    assert abs(as_array(load_image(path)) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
+def test_grey_pictures_with_a_profile_of_grey(save, mode):
+    levels = np.arange(256, dtype=np.uint8)[None]
+    picture = Image.fromarray(levels.astype(np.uint16) * 257 if mode == "I;16" else levels).convert(mode)
+    image = as_array(load_image(save(picture, "a.png", icc_profile=color_profiles.grey(1.8))))
+    expected = 255 * color_profiles.light_to_srgb((levels / 255) ** 1.8)
+    assert abs(image - expected[..., None]).max() <= 1
+    assert image[0, 128, 0] > 128 + 15
+
+
+def test_cmyk_follows_its_profile(save):
+    picture = Image.new("CMYK", (24, 8), (0, 0, 0, 0))
+    picture.paste((255, 0, 0, 0), (8, 0, 16, 8))
+    picture.paste((0, 0, 0, 255), (16, 0, 24, 8))
+    image = as_array(load_image(save(picture, "a.tif", icc_profile=color_profiles.cmyk(cyan=50))))
+    # A lightness of 50 is the sRGB grey of 119 (CIE 15: its luminance is 0.184).
+    for x, expected in ((4, 255), (12, 119), (20, 0)):
+        assert abs(image[4, x] - expected).max() <= 2
+
+
+ADOBE = color_profiles.adobe_rgb()
+
+
+@pytest.mark.parametrize(
+    ("mode", "profile", "reason"),
+    [
+        ("RGB", b"no profile at all", "cannot open profile"),
+        ("RGB", ADOBE[:100], "cannot open profile"),
+        ("RGB", ADOBE[:150] + bytes(len(ADOBE) - 150), "cannot build transform|cannot open profile"),
+        ("RGB", color_profiles.cmyk(50), "the profile is for CMYK pictures, and this one has mode RGB"),
+        ("RGB", color_profiles.grey(1.8), "the profile is for GRAY pictures, and this one has mode RGB"),
+        ("L", color_profiles.cmyk(50), "the profile is for CMYK pictures, and this one has mode L"),
+        ("CMYK", ADOBE, "the profile is for RGB pictures, and this one has mode CMYK"),
+        ("RGB", ADOBE.replace(b"RGB ", b"Luv "), "the profile is for Luv pictures"),
+    ],
+)
+def test_a_broken_profile_is_ignored_with_a_warning_that_names_the_file(save, mode, profile, reason):
+    picture = Image.fromarray(NOISE).convert(mode)
+    path, plain = save(picture, "a.tif", icc_profile=profile), save(picture, "plain.tif")
+    with pytest.warns(
+        UserWarning, match=rf"a\.tif' has a colour profile that is ignored.*: .*({reason})"
+    ) as heard:
+        image = load_image(path)
+    assert len(heard) == 1 and heard[0].filename == __file__  # it points to the line of the caller
+    assert torch.equal(image, load_image(plain))
+
+
+def test_a_pillow_without_littlecms_is_told_apart_from_a_damaged_picture(save, monkeypatch):
+    path = save(Image.fromarray(NOISE), "a.png", icc_profile=ADOBE)
+    monkeypatch.setattr(ImageCms, "core", DeferredError(ImportError("no LittleCMS")))
+    with pytest.warns(UserWarning, match="is ignored.*: no LittleCMS"):
+        assert np.array_equal(as_array(load_image(path)), NOISE)
+
+
+def test_load_mask_does_not_mind_profiles(save):
+    picture = Image.fromarray(NUMBERS)
+    for profile in (ADOBE, b"no profile at all"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert load_mask(save(picture, "a.png", icc_profile=profile)).tolist() == NUMBERS.tolist()
 
 
 # --- load_mask ----------------------------------------------------------------------------------------------
