@@ -9,6 +9,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
@@ -27,7 +28,7 @@ def show(
     columns: int | None = None,
     alt: str | None = None,
 ) -> None:
-    """Show one picture, or many side by side, without axes.
+    """Show one picture, or many side by side, without axes; or a figure that matplotlib has drawn.
 
     imgs: one picture, a list of them, or a batch [N, 3, H, W]. A picture is
 
@@ -40,8 +41,16 @@ def show(
     titles: one for each picture. columns: pictures in a row; by default up to three, then a square grid.
     alt: a description for people who cannot see the picture; by default the titles.
 
+    A matplotlib `Figure` is shown as it is and closed: `show(figure, alt="Precision falls as recall grows.")`. It
+    brings its own titles.
+
     Raises `TypeError` or `ValueError` for anything else: no picture, floats beyond 0 to 1, NaN, other shapes.
     """
+    if isinstance(imgs, Figure):
+        if titles is not None or columns is not None:
+            raise TypeError("A figure brings its own titles and columns. Call show(figure, alt=...).")
+        _show_figure(imgs, alt)
+        return
     arrays = [to_array(img) for img in _as_list(imgs)]
     titles = [titles] if isinstance(titles, str) else None if titles is None else [str(t) for t in titles]
     if titles is not None and len(titles) != len(arrays):
@@ -49,15 +58,32 @@ def show(
     if columns is not None and (isinstance(columns, bool) or not isinstance(columns, int) or columns < 1):
         raise ValueError(f"columns is a whole number of at least 1, not {columns!r}.")
     if "inline" in matplotlib.get_backend():
-        from IPython import display  # only a notebook gets here, and it has IPython
-
-        jpeg = grid_jpeg(arrays, titles, columns)
         alt = alt if alt is not None else "; ".join(titles or [])
-        display.display(display.Image(jpeg, format="jpeg", alt=alt or None))
+        _display(grid_jpeg(arrays, titles, columns), "jpeg", alt)
     else:
         figure = _lay_out(arrays, titles, columns)
         plt.show()
         plt.close(figure)  # or matplotlib would keep it, and warn after twenty
+
+
+def _show_figure(figure: Figure, alt: str | None) -> None:
+    """Show a figure, with a description where there is a place for it, and close it."""
+    if "inline" in matplotlib.get_backend():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", bbox_inches="tight")  # as Jupyter itself does it
+        _display(buffer.getvalue(), "png", alt)
+    else:
+        plt.show()
+    plt.close(figure)
+
+
+def _display(picture: bytes, format: str, alt: str | None) -> None:
+    """Put an encoded picture below the cell of a notebook, with its description."""
+    from IPython import display  # only a notebook gets here, and it has IPython
+
+    # As metadata, since older versions of IPython, Colab's among them, know no Image(alt=...).
+    metadata = {"alt": alt} if alt else None
+    display.display(display.Image(picture, format=format, metadata=metadata))
 
 
 def grid_jpeg(arrays: list[np.ndarray], titles: list[str] | None, columns: int | None) -> bytes:

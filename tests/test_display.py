@@ -175,6 +175,26 @@ def test_show_in_a_notebook_is_a_small_jpeg_with_a_description(notebook):
     assert plt.get_fignums() == []
 
 
+def test_show_in_a_notebook_is_a_png_with_a_description_for_a_figure(notebook):
+    figure, axes = plt.subplots(figsize=(4, 3))
+    axes.plot([0, 1], [1, 0])
+    show(figure, alt="a line that falls")
+    show(plt.figure())
+    described, plain = [output._repr_mimebundle_() for output in notebook]
+    assert described[1] == {"image/png": {"alt": "a line that falls"}}
+    assert set(plain[0]) == {"image/png"} and not plain[1]
+    width, height = Image.open(io.BytesIO(notebook[0].data)).size
+    assert 300 < width <= 400 and 200 < height <= 300  # figure.dpi is 100, and the empty margin is cut off
+    assert plt.get_fignums() == []
+
+
+def test_show_outside_notebooks_opens_the_window_of_a_figure(monkeypatch):
+    figure, seen = plt.figure(), []
+    monkeypatch.setattr(plt, "show", lambda: seen.append(plt.get_fignums()))
+    show(figure, alt="nothing")
+    assert seen == [[figure.number]] and plt.get_fignums() == []
+
+
 @pytest.mark.parametrize(
     ("pictures", "error", "message"),
     [
@@ -213,4 +233,9 @@ def test_show_refuses_bad_options():
     for columns in (0, -1, 1.5, True, "2"):
         with pytest.raises(ValueError, match="columns is a whole number of at least 1"):
             show(RGB, columns=columns)
+    figure = plt.figure()
+    for options in ({"titles": "a line"}, {"columns": 1}):
+        with pytest.raises(TypeError, match="A figure brings its own titles and columns"):
+            show(figure, **options)
+    plt.close(figure)
     assert plt.get_fignums() == []
