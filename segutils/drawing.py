@@ -19,24 +19,28 @@ from segutils.predictions import Prediction, check_prediction, label_name, mask_
 from segutils.roi_masks import Crop, check_fraction
 
 CLASS_COLORS: tuple[tuple[int, int, int], ...] = (
-    (230, 159, 0),  # orange
-    (86, 180, 233),  # sky blue
-    (0, 158, 115),  # green
-    (213, 94, 0),  # vermilion
-    (0, 114, 178),  # blue
-    (204, 121, 167),  # pink
-    (240, 228, 66),  # yellow
-    (136, 68, 51),  # brown
     (136, 119, 255),  # lavender
+    (230, 159, 0),  # orange
+    (213, 94, 0),  # vermilion
     (68, 238, 255),  # cyan
     (187, 221, 170),  # pale green
     (85, 17, 238),  # violet
+    (86, 180, 233),  # sky blue
+    (204, 121, 167),  # pink
+    (0, 158, 115),  # green
+    (0, 114, 178),  # blue
+    (240, 228, 66),  # yellow
+    (136, 68, 51),  # brown
 )
 """Twelve colours that people with any of the three colour-vision deficiencies can tell apart.
 
-The first seven are Okabe and Ito's (2008), without black. The other five were chosen one after the other,
-each as different as can be from all before it: CIEDE2000, the smallest over normal vision and simulated
-protanopia, deuteranopia and tritanopia (Machado and others, 2009).
+Seven are Okabe and Ito's (2008), without black: orange, sky blue, green, yellow, blue, vermilion and pink. The others
+were chosen one after the other, each as different as can be from all before it: CIEDE2000, the smallest over normal
+vision and simulated protanopia, deuteranopia and tritanopia (Machado and others, 2009).
+
+Their order suits the bundled model: no class has the colour of its own things. Coins took cyan, which differs most
+from the coins of drawn scenes; the others, without the dull brown, are placed so that the smallest median difference
+(CIEDE2000) between a class's colour and the pixels of its things in 200 scenes is as large as can be, 37.
 """
 
 Color = tuple[int, int, int]  # red, green, blue, 0 to 255
