@@ -1,7 +1,7 @@
 """The training loop: any model that answers with its losses in train mode, as torchvision's detectors do."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ def train(
     checkpoint: Path,
     batch_size: int = 8,
     peak_rate: float = 2e-3,
+    loss_weights: Mapping[str, float] | None = None,
     save_every: int = 250,
     after_saving: Callable[[int, nn.Module], None] | None = None,
 ) -> nn.Module:
@@ -35,6 +36,7 @@ def train(
         checkpoint: file to write; its folder is made if need be.
         batch_size: pictures a step.
         peak_rate: highest learning rate.
+        loss_weights: factors for parts of the loss, by name; a part that is not named counts once.
         save_every: steps between two checkpoints.
         after_saving: called with the step and the averaged model after each checkpoint.
 
@@ -44,7 +46,7 @@ def train(
     """
     if len(dataset) < batch_size:
         raise ValueError(f"the dataset has {len(dataset)} items, fewer than one batch of {batch_size}")
-    device = next(model.parameters()).device
+    device, weights = next(model.parameters()).device, loss_weights or {}
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998), use_buffers=True)
     optimiser = torch.optim.AdamW(model.parameters(), lr=peak_rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak_rate, steps + 1, pct_start=0.1)
@@ -68,7 +70,8 @@ def train(
         images = [image.to(device) for image in images]
         targets = [{name: value.to(device) for name, value in target.items()} for target in targets]
         with torch.autocast(device.type, torch.bfloat16):
-            loss = sum(model(images, targets).values())
+            terms = model(images, targets)
+            loss = sum(weights.get(name, 1.0) * term for name, term in terms.items())
         if not torch.isfinite(loss):
             raise FloatingPointError(
                 f"the loss is {loss.item()} at step {step}: lower peak_rate ({peak_rate})"

@@ -8,13 +8,14 @@ from segutils.models import maskrcnn_tabletop
 from segutils.models.downloads import read_weights
 from segutils.models.semantic import fcn_tabletop
 from segutils.tabletop import recipes
+from segutils.tabletop.elsewhere import render_elsewhere
 from segutils.tabletop.recipes import PixelLoss, StoredScenes
 from segutils.training import save_weights, train
 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    return StoredScenes(tmp_path_factory.mktemp("scenes"), 4)
+    return StoredScenes(tmp_path_factory.mktemp("scenes"), 4, 2)
 
 
 def test_stored_scenes_give_sound_targets(scenes):
@@ -56,7 +57,15 @@ def test_scenes_drawn_once_are_not_drawn_again(scenes, tmp_path, monkeypatch):
     StoredScenes(tmp_path, 2)
     monkeypatch.setattr(recipes, "render_scene", lambda *_: pytest.fail("drawn again"))
     kept = StoredScenes(tmp_path, 2)
+    assert len(kept) == 2
     assert np.array_equal(kept.images[:2], scenes.images[:2])
+
+
+def test_pictures_from_elsewhere_follow_the_scenes(scenes):
+    for index in (4, 5):
+        image, target = render_elsewhere(recipes.TRAINING_SEEDS[index - 4], recipes.SCENE_SIZE)
+        assert np.array_equal(scenes.images[index], image)
+        assert scenes.labels[index].astype(bool).sum() == 1 + len(target["labels"])
 
 
 def test_the_ranges_of_seeds_do_not_meet():

@@ -8,6 +8,8 @@ import torch
 from torchvision.ops import masks_to_boxes
 
 from segutils.tabletop import CATEGORIES, render_scene, scene
+from segutils.tabletop.elsewhere import STRANGERS, render_elsewhere
+from segutils.tabletop.pieces import Patch
 from segutils.tabletop.things import THINGS
 
 SEEDS = range(12)
@@ -87,14 +89,14 @@ def test_the_world_is_varied():
 def test_the_share_that_must_stay_visible_is_kept(monkeypatch):
     """Where all of every thing must stay visible, each mask has the area of a whole thing; by default fewer do."""
     whole = set()
-    coverage = scene._coverage
+    coverage = scene.coverage
 
     def recording(edge, px):
         cover = coverage(edge, px)
         whole.add(int((cover >= 0.5).sum()))
         return cover
 
-    monkeypatch.setattr(scene, "_coverage", recording)
+    monkeypatch.setattr(scene, "coverage", recording)
     counts = {}
     for share in (1.0, scene.MIN_VISIBLE):
         monkeypatch.setattr(scene, "MIN_VISIBLE", share)
@@ -118,3 +120,24 @@ def test_a_negative_seed_and_a_tiny_size_are_refused():
         render_scene(-1)
     with pytest.raises(ValueError, match="at least 64 x 64 pixels, got 480 x 10"):
         render_scene(0, (480, 10))
+
+
+def test_pictures_from_elsewhere_are_sound_varied_and_repeatable():
+    counts = []
+    for seed in range(30):
+        image, target = render_elsewhere(seed, (120, 160))
+        again, target_again = render_elsewhere(seed, (120, 160))
+        assert torch.equal(image, again) and torch.equal(target["masks"], target_again["masks"])
+        assert image.shape == (3, 120, 160) and image.dtype == torch.uint8
+        assert (target["masks"].sum((1, 2)) >= 40).all() and not (target["masks"].sum(0) > 1).any()
+        counts.append(len(target["labels"]))
+    assert counts.count(0) > 15 and max(counts) >= 3  # most show nothing that the model knows
+
+
+@pytest.mark.parametrize("draw", dict.fromkeys(STRANGERS), ids=lambda draw: draw.__name__)
+def test_every_stranger_can_be_seen(draw):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        surface = draw(Patch.at(np.array([40.0, 40.0]), 70, rng.random() * 7, rng), rng)
+        assert (surface.edge < 0).any() and (surface.edge > 0).any()
+        assert np.isfinite(surface.height).all() and 0 <= surface.colour.min() <= surface.colour.max() <= 1

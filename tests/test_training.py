@@ -32,6 +32,14 @@ def test_training_lowers_the_loss_and_returns_the_average_in_eval_mode(tmp_path)
     assert 0 < trained.weight.item() < 3
 
 
+def test_a_part_of_the_loss_can_count_more(tmp_path):
+    counted, left_out = (
+        train(Line(), Threes(), steps=1, checkpoint=tmp_path / f"{weight}.pth", loss_weights={"loss": weight})
+        for weight in (1.0, 0.0)
+    )
+    assert counted.weight.item() > 0 == left_out.weight.item()
+
+
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
     seen = []
     whole = train(Line(), Threes(), steps=12, checkpoint=tmp_path / "whole.pth", save_every=4)

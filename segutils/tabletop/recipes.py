@@ -1,8 +1,11 @@
 """The recipes of the bundled weights: `python -m segutils.tabletop.recipes tabletop` (or `semantic`).
 
-Drawing a scene takes about as long as a training step needs for it, so a few thousand scenes are drawn once, kept on
+Drawing a scene takes about as long as a training step needs for it, so a few thousand pictures are drawn once, kept on
 disk, and varied while training: flipped, turned, cropped, scaled, recoloured, blurred. Scenes for training, for
 choosing between runs and for the final figures have separate ranges of seeds.
+
+The detector is trained twice: first on tables alone, then on tables and on pictures of everything else, from which it
+learns when to say nothing.
 """
 
 import argparse
@@ -20,6 +23,7 @@ from tqdm.auto import tqdm
 from segutils.models.maskrcnn import MaskRCNN_Tabletop_Weights, maskrcnn_tabletop
 from segutils.models.semantic import fcn_tabletop
 from segutils.predictions import to_semantic
+from segutils.tabletop.elsewhere import render_elsewhere
 from segutils.tabletop.scene import make_target, render_scene
 from segutils.training import save_weights, train
 
@@ -31,22 +35,24 @@ CROP = 288
 
 
 class StoredScenes(Dataset):
-    """Drawn scenes on disk, each varied anew whenever it is read.
+    """Drawn scenes on disk, and behind them pictures from elsewhere, each varied anew whenever it is read.
 
     Item `i` is a pair of image, float32 [3, 288, 288] in 0..1, and torchvision's training target. Pictures are kept
     as uint8; masks as one map of uint8 that says which thing each pixel shows, because no two masks share a pixel.
     """
 
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Path, scenes: int, others: int = 0) -> None:
+        count = scenes + others
         folder.mkdir(parents=True, exist_ok=True)
         self.seed = 0
         self.images = _open_array(folder / "images.npy", (count, 3, *SCENE_SIZE))
         self.owners = _open_array(folder / "owners.npy", (count, *SCENE_SIZE))
         self.labels = _open_array(folder / "labels.npy", (count, 15))  # by owner; 0 where there is none
-        for i in tqdm(range(count), desc="drawing scenes", disable=None):
+        for i in tqdm(range(count), desc="drawing pictures", disable=None):
             if self.labels[i, 0]:  # drawn before: the table itself is marked 255
                 continue
-            self.images[i], target = (value for value in render_scene(TRAINING_SEEDS[i], SCENE_SIZE))
+            render, seed = (render_scene, i) if i < scenes else (render_elsewhere, i - scenes)
+            self.images[i], target = render(TRAINING_SEEDS[seed], SCENE_SIZE)
             order = torch.arange(1, len(target["labels"]) + 1, dtype=torch.uint8)[:, None, None]
             self.owners[i] = (target["masks"] * order).sum(0)
             self.labels[i, 1 : len(target["labels"]) + 1] = target["labels"]
@@ -139,33 +145,47 @@ class PixelLoss(nn.Module):
         return {"loss_pixels": cross_entropy(logits.float(), torch.stack([to_semantic(t) for t in targets]))}
 
 
+def train_tabletop(folder: Path, device: str) -> Path:
+    """Train the bundled Mask R-CNN from nothing, and return the file of its weights."""
+    model = maskrcnn_tabletop(_skip_resize=True).to(device, memory_format=torch.channels_last)
+    tables = StoredScenes(folder / "scenes", 6000)
+    model = train(model, tables, steps=6000, checkpoint=folder / "tabletop_1.pth")
+    # Wider things to say no to; and twice the weight for the masks, which are what the first run does worst.
+    everything = StoredScenes(folder / "everything", 6000, 2500)
+    model = train(
+        model,
+        everything,
+        steps=4500,
+        checkpoint=folder / "tabletop_2.pth",
+        peak_rate=1.5e-3,
+        loss_weights={"loss_mask": 2.0},
+    )
+    return save_weights(model, folder, "maskrcnn_tabletop")
+
+
+def train_semantic(folder: Path, device: str) -> Path:
+    """Train the bundled FCN, which begins with what the detector has learnt, and return the file of its weights."""
+    model = PixelLoss(fcn_tabletop())
+    pyramid, learnt = model.model.backbone.pyramid, MaskRCNN_Tabletop_Weights.DEFAULT.get_state_dict()
+    pyramid.load_state_dict({key: learnt[f"backbone.{key}"] for key in pyramid.state_dict()})
+    tables = StoredScenes(folder / "scenes", 6000)
+    model.to(device, memory_format=torch.channels_last)
+    model = train(model, tables, steps=3000, checkpoint=folder / "semantic.pth")
+    return save_weights(model.model, folder, "fcn_tabletop")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m segutils.tabletop.recipes", description=__doc__.splitlines()[0]
     )
     parser.add_argument("recipe", choices=["tabletop", "semantic"])
-    parser.add_argument("--steps", type=int, help="6000 for tabletop, 3000 for semantic")
-    parser.add_argument("--scenes", type=int, default=6000, help="scenes to draw and keep on disk")
     parser.add_argument(
-        "--folder", type=Path, default=Path("training"), help="for scenes, checkpoints and weights"
+        "--folder", type=Path, default=Path("training"), help="for pictures, checkpoints and weights"
     )
     args = parser.parse_args()
     torch.manual_seed(0)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if args.recipe == "tabletop":
-        name, steps, model = "maskrcnn_tabletop", 6000, maskrcnn_tabletop(_skip_resize=True)
-    else:
-        name, steps, model = "fcn_tabletop", 3000, PixelLoss(fcn_tabletop())
-        # It begins with what the detector has learnt about these scenes.
-        pyramid, learnt = model.model.backbone.pyramid, MaskRCNN_Tabletop_Weights.DEFAULT.get_state_dict()
-        pyramid.load_state_dict({key: learnt[f"backbone.{key}"] for key in pyramid.state_dict()})
-    scenes = StoredScenes(args.folder / "scenes", args.scenes)
-    model.to(device, memory_format=torch.channels_last)
-    trained = train(
-        model, scenes, steps=args.steps or steps, checkpoint=args.folder / f"{name}_checkpoint.pth"
-    )
-    trained = trained.model if isinstance(trained, PixelLoss) else trained
-    print(f"weights in {save_weights(trained, args.folder, name)}")
+    recipe = {"tabletop": train_tabletop, "semantic": train_semantic}[args.recipe]
+    print(f"weights in {recipe(args.folder, 'cuda' if torch.cuda.is_available() else 'cpu')}")
 
 
 if __name__ == "__main__":

@@ -9,15 +9,14 @@ All arithmetic is float64 or integer, so a seed gives the same picture on any ma
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import torch
-from PIL import Image, ImageFilter
 from torch import Tensor
 from torchvision.ops import masks_to_boxes
 
-from segutils.tabletop.things import CATEGORIES, THINGS, Patch, Surface, draw_clutter, draw_table
+from segutils.tabletop.camera import any_light, cast_shadow, clip_to, coverage, lay, photograph
+from segutils.tabletop.pieces import Patch
+from segutils.tabletop.things import CATEGORIES, THINGS, draw_clutter, draw_table
 
 MIN_VISIBLE = 0.25  # a thing of which less than this share can be seen is not laid down at all
 SMALLEST, LARGEST = 20, 350  # the longer side of a thing in pixels, in a picture 480 pixels high
@@ -44,36 +43,48 @@ def render_scene(seed: int, size: tuple[int, int] = (480, 640)) -> tuple[Tensor,
     if min(height, width) < 64:
         raise ValueError(f"size must be at least 64 x 64 pixels, got {height} x {width}")
     rng = np.random.default_rng(seed)
-    light = _light(rng)
+    light = any_light(rng)
     canvas = draw_table(height, width, rng)
     for _ in range(rng.choice([0, 1, 3, 6])):
         _lay_clutter(canvas, light, rng)
-    owner = np.zeros((height, width), np.uint8)  # which thing a pixel shows: 0 is the table
+    owner, labels = lay_things(canvas, layout(height, width, rng), light, rng)
+    numbers = torch.arange(1, len(labels) + 1)
+    target = make_target(torch.from_numpy(owner), numbers, torch.tensor(labels, dtype=torch.int64))
+    return photograph(canvas, rng), target
+
+
+def lay_things(
+    canvas: np.ndarray,
+    places: list[tuple[int, float, np.ndarray, float]],
+    light: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, list[int]]:
+    """Lay things on a picture, from the bottom of the pile to its top, except those of which too little would show.
+
+    Returns a map, uint8 [H, W], that says which thing each pixel shows, 0 for none, and the label of each thing.
+    """
+    owner = np.zeros(canvas.shape[:2], np.uint8)  # which thing a pixel shows: 0 is the table
     labels: list[int] = []
     needed: list[float] = []  # how many pixels of it must stay visible
     seen: list[int] = []  # how many are visible so far
-    for label, thing_size, centre, angle in _layout(height, width, rng):
+    for label, thing_size, centre, angle in places:
         patch = Patch.at(centre, thing_size, angle, rng)
         surface = THINGS[CATEGORIES[label]](patch, rng)
-        alpha = _coverage(surface.edge, patch.px)
+        alpha = coverage(surface.edge, patch.px)
         solid = alpha >= 0.5
-        window, inner = _clip_to(canvas.shape, patch)
+        window, inner = clip_to(canvas.shape, patch)
         need = max(40.0, MIN_VISIBLE * solid.sum())  # of the whole thing, parts outside the picture included
         shown = int(solid[inner].sum())
         hidden = np.bincount(owner[window][solid[inner]], minlength=len(labels) + 1)[1:]
         if shown < need or any(s - h < n for s, h, n in zip(seen, hidden, needed, strict=True) if h):
             continue
-        _cast_shadow(canvas, alpha, patch, light, rng)
-        colour = _shade(surface, patch.px, light)
-        cover = alpha[inner][..., None]
-        canvas[window] += (colour[inner] - canvas[window]) * cover
+        cast_shadow(canvas, alpha, patch, light, rng)
+        lay(canvas, surface, patch, alpha, light)
         owner[window][solid[inner]] = len(labels) + 1
         labels.append(label)
         needed.append(need)
         seen = [*(seen - hidden), shown]
-    numbers = torch.arange(1, len(labels) + 1)
-    target = make_target(torch.from_numpy(owner), numbers, torch.tensor(labels, dtype=torch.int64))
-    return _photograph(canvas, rng), target
+    return owner, labels
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -96,7 +107,7 @@ _RELATIVE_SIZE = {
 }
 
 
-def _layout(height: int, width: int, rng: np.random.Generator) -> list[tuple[int, float, np.ndarray, float]]:
+def layout(height: int, width: int, rng: np.random.Generator) -> list[tuple[int, float, np.ndarray, float]]:
     """Label, length in pixels, centre (x, y) and angle of every thing, from the bottom of the pile to its top."""
     scale = min(height, width) / 480
     if rng.random() < 0.02:
@@ -148,95 +159,13 @@ def make_target(owner: Tensor, numbers: Tensor, labels: Tensor) -> dict[str, Ten
     return {"boxes": boxes, "labels": labels, "masks": masks.to(torch.uint8)}
 
 
-# ---------------------------------------------------------------------------------------------------------------
-# Light, shadow, camera
-# ---------------------------------------------------------------------------------------------------------------
-
-
-def _light(rng: np.random.Generator) -> np.ndarray:
-    azimuth, elevation = rng.random() * 2 * np.pi, np.deg2rad(32 + 38 * rng.random())
-    return np.array(
-        [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)]
-    )
-
-
-def _coverage(edge: np.ndarray, px: float) -> np.ndarray:
-    """How much of each pixel lies inside an outline, 0 to 1: the outline is straight within a pixel."""
-    down, across = np.gradient(edge * px)
-    return np.clip(0.5 - edge * px / np.maximum(np.sqrt(down**2 + across**2), 0.3), 0, 1)
-
-
-def _shade(surface: Surface, px: float, light: np.ndarray) -> np.ndarray:
-    down, across = np.gradient(surface.height * px)
-    norm = np.sqrt(1 + down**2 + across**2)
-    diffuse = np.clip((light[2] - across * light[0] - down * light[1]) / norm, 0, None) / light[2]
-    half = light + (0, 0, 1)
-    half = half / np.sqrt((half**2).sum())
-    shine = np.clip((half[2] - across * half[0] - down * half[1]) / norm, 0, 1)
-    shine = surface.gloss * (shine**24 - 0.4 * half[2] ** 24)
-    lit = surface.colour * (0.38 + 0.62 * np.minimum(diffuse, 1.5))[..., None]
-    lit += shine[..., None]
-    return np.clip(lit, 0, 1, out=lit)
-
-
-def _clip_to(shape: tuple[int, ...], patch: Patch) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """The part of the picture that the patch covers, and the same part counted from the patch's own corner."""
-    picture, own = [], []
-    for start, length, limit in zip((patch.top, patch.left), patch.u.shape, shape[:2], strict=True):
-        low, high = min(max(start, 0), limit), max(min(start + length, limit), 0)
-        picture.append(slice(low, max(low, high)))
-        own.append(slice(low - start, max(low, high) - start))
-    return tuple(picture), tuple(own)
-
-
-def _cast_shadow(
-    canvas: np.ndarray, alpha: np.ndarray, patch: Patch, light: np.ndarray, rng: np.random.Generator
-) -> None:
-    """Darken the picture beside a thing: a soft shadow away from the light and a thin dark seam all around."""
-    lift = patch.px * (0.05 + 0.1 * rng.random())
-    stamp = np.round(alpha * 255).astype(np.uint8)
-    for offset, blur, darkness in ((lift / light[2], 0.6 * lift + 0.5, 0.45), (0.0, 0.25 * lift + 0.8, 0.35)):
-        pad = int(np.ceil(3 * blur)) + 4
-        soft = Image.fromarray(np.pad(stamp, pad)).filter(ImageFilter.GaussianBlur(blur))
-        soft = np.asarray(soft) / 255
-        shift = np.round(-light[:2] * offset).astype(int)
-        moved = patch._replace(
-            left=patch.left - pad + int(shift[0]), top=patch.top - pad + int(shift[1]), u=soft
-        )
-        window, inner = _clip_to(canvas.shape, moved)
-        canvas[window] *= 1 - darkness * soft[inner][..., None]
-
-
-def _photograph(canvas: np.ndarray, rng: np.random.Generator) -> Tensor:
-    """What a camera makes of the table: uneven light, a colour cast, blur, noise, grey pictures, JPEG."""
-    height, width, _ = canvas.shape
-    x, y = np.linspace(-1, 1, width), np.linspace(-1, 1, height)[:, None]
-    slope = rng.standard_normal(2) * 0.12
-    falloff = 1 + slope[0] * x + slope[1] * y - 0.18 * rng.random() * (x**2 + y**2)
-    exposure, contrast = 0.8 + 0.4 * rng.random(), 0.75 + 0.45 * rng.random()
-    brightness = (1 - contrast) * (0.5 + (rng.random() - 0.5) * 0.6)
-    grain = rng.standard_normal((height, width), np.float32) * (rng.random() ** 2 * 0.035)
-    picture = canvas  # from here on in place: at this size, new arrays cost more than sums
-    picture *= (255 * exposure * contrast * falloff)[..., None]
-    picture *= 1 + (rng.random(3) - 0.5) * 0.16
-    picture += (255 * (brightness + grain) + 0.5)[..., None]
-    image = Image.fromarray(np.clip(picture, 0, 255, out=picture).astype(np.uint8))
-    if rng.random() < 0.3:
-        image = image.convert("L").convert("RGB")
-    image = image.filter(ImageFilter.GaussianBlur(rng.random() ** 2 * 1.3 * min(height, width) / 480))
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=int(rng.integers(55, 97)))
-    return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1).contiguous()
-
-
 def _lay_clutter(canvas: np.ndarray, light: np.ndarray, rng: np.random.Generator) -> None:
     """Lay down something that belongs to no class."""
     height, width, _ = canvas.shape
     length = (25 + 190 * rng.random() ** 1.6) * min(height, width) / 480
     patch = Patch.at(rng.random(2) * (width, height), length, rng.random() * 7, rng)
     surface, flat = draw_clutter(patch, rng)
-    alpha = _coverage(surface.edge, patch.px) * (0.45 if flat else 1.0)
+    alpha = coverage(surface.edge, patch.px) * (0.45 if flat else 1.0)
     if not flat:
-        _cast_shadow(canvas, alpha, patch._replace(px=patch.px * 0.35), light, rng)
-    window, inner = _clip_to(canvas.shape, patch)
-    canvas[window] += (_shade(surface, patch.px, light)[inner] - canvas[window]) * alpha[inner][..., None]
+        cast_shadow(canvas, alpha, patch._replace(px=patch.px * 0.35), light, rng)
+    lay(canvas, surface, patch, alpha, light)
