@@ -25,6 +25,16 @@ from segutils import (
     render_scene,
     sample_images,
 )
+from segutils.inference import (
+    classify_proposals,
+    extract_features,
+    make_predictions,
+    pool_proposals,
+    predict_masks,
+    prepare_images,
+    propose_boxes,
+    select_detections,
+)
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
 SMALL = {
@@ -96,6 +106,29 @@ def test_it_equals_the_model(run, pictures):
     assert model.roi_heads.score_thresh in (0.0, 0.05) and not model.training
 
 
+def test_the_stages_one_after_the_other_give_the_same(run, pictures):
+    model, expected = run
+    batch = prepare_images(model, pictures)
+    features = extract_features(model, batch)
+    proposals = propose_boxes(model, batch, features)
+    pooled = pool_proposals(model, batch, features, proposals)
+    class_logits, box_deltas = classify_proposals(model, pooled)
+    detections = select_detections(model, batch, proposals, class_logits, box_deltas)
+    mask_logits = predict_masks(model, batch, features, detections)
+    same(make_predictions(batch, detections, mask_logits), expected)
+
+    assert batch.original_sizes == [tuple(picture.shape[1:]) for picture in pictures]
+    assert len(batch.tensors) == len(proposals) == len(detections) == len(pictures)
+    for size, boxes, found in zip(batch.image_sizes, proposals, detections):
+        inside = torch.tensor([*size[::-1], *size[::-1]], device=boxes.device)
+        assert all(((corners >= 0) & (corners <= inside)).all() for corners in (boxes, found["boxes"]))
+    tensors = (*features.values(), *proposals, pooled, class_logits, box_deltas, mask_logits)
+    assert not any(tensor.requires_grad or tensor.is_inference() for tensor in (batch.tensors, *tensors))
+    classes = class_logits.shape[1]
+    assert pooled.shape[0] == class_logits.shape[0] == sum(len(boxes) for boxes in proposals)
+    assert box_deltas.shape[1] == 4 * classes and mask_logits.shape[1] == classes
+
+
 def model_alone(model, picture):
     with torch.inference_mode():
         return model([(picture / 255).to(next(model.parameters()).device)])
@@ -159,12 +192,12 @@ GREY = torch.zeros(3, 40, 60)
     ("images", "error", "message"),
     [
         ([], ValueError, "the list is empty"),
-        (None, TypeError, r"predict takes a list of pictures, not NoneType. .* predict\(model, \[image\]\)"),
+        (None, TypeError, r"The model takes a list of pictures, not NoneType. .* in a list: \[image\]"),
         (Image.new("RGB", (4, 4)), TypeError, "a list of pictures, not Image. Put the picture in a list"),
         ([Image.new("RGB", (4, 4))], TypeError, "Picture 1 must be a tensor .* not Image"),
         (np.zeros((40, 60, 3)), TypeError, "a list of pictures, not ndarray"),
         (torch.zeros(40, 60), ValueError, r"Picture 1 must be \[3, H, W\], not \[60\]"),
-        (GREY, TypeError, r"Put the picture in a list: predict\(model, \[image\]\)"),
+        (GREY, TypeError, r"not Tensor. Put the picture in a list: \[image\]"),
         (
             ["cat.jpg"],
             TypeError,
