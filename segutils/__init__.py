@@ -19,7 +19,7 @@ try:
 
     # Pictures out
     from segutils.display import show
-    from segutils.drawing import class_color, draw_instances
+    from segutils.drawing import class_color, class_colors, draw_instances
 
     # The world of the bundled model
     from segutils.tabletop import CATEGORIES, render_scene
@@ -53,6 +53,7 @@ __all__ = [
     "PHOTO_CREDITS",
     "RoIMasks",
     "class_color",
+    "class_colors",
     "class_iou",
     "confusion_matrix",
     "draw_instances",

@@ -48,8 +48,33 @@ Frame = tuple[float, float, float, float]  # x1, y1, x2, y2
 
 
 def class_color(label: int) -> Color:
-    """Give a class its colour, always the same: RGB, 0 to 255. After twelve classes they begin again."""
+    """Give a class its own colour, always the same: RGB, 0 to 255. After twelve classes they begin again.
+
+    Of two classes with the same one, a picture that holds both gives one another: see `class_colors`.
+    """
     return CLASS_COLORS[(int(label) - 1) % len(CLASS_COLORS)]  # label 0 is the background
+
+
+def class_colors(prediction: Prediction) -> dict[int, Color]:
+    """Give each class in one picture a colour, RGB, 0 to 255: no two the same, as long as the twelve suffice.
+
+    The classes choose in turn, the one with the best score first (without `scores`, as in annotations, and where
+    scores are equal, the lower label first). Each takes its own colour, see `class_color`, or the next free one. So a
+    higher score threshold, which drops the last classes, changes no colour of the others.
+
+    prediction: one dict with `labels`, and `scores` if there are any.
+
+    Returns the colour of each label, in the order of choosing.
+    """
+    labels = prediction["labels"].tolist()
+    scores = prediction["scores"].tolist() if "scores" in prediction else [0.0] * len(labels)
+    colors: dict[int, Color] = {}
+    for _, label in sorted(zip(scores, labels, strict=True), key=lambda pair: (-pair[0], pair[1])):
+        if label not in colors:
+            own = CLASS_COLORS.index(class_color(label))
+            turns = CLASS_COLORS[own:] + CLASS_COLORS[:own]
+            colors[label] = next((color for color in turns if color not in colors.values()), turns[0])
+    return colors
 
 
 def draw_instances(
@@ -73,7 +98,7 @@ def draw_instances(
     categories: the names of the classes, `weights.meta["categories"]`.
     mask_threshold: where soft masks are cut, 0 to 1. Boolean ones stay as they are.
     alpha: how strongly masks cover the picture, from 0 (not at all) to 1 (opaque).
-    color_by: "class" (each class has its colour, see `class_color`) or "instance" (each instance its own;
+    color_by: "class" (each class has its colour, see `class_colors`) or "instance" (each instance its own;
         after twelve they begin again).
     masks, outlines, boxes, labels: whether to draw them.
 
@@ -97,13 +122,13 @@ def draw_instances(
     if color_by not in ("class", "instance"):
         raise ValueError(f'color_by is "class" or "instance", not {color_by!r}.')
     canvas = to_canvas(image)
-    class_ids = prediction["labels"].tolist()
     crops = crops_of(prediction, canvas.shape[1:], mask_threshold)
     frames = frames_of(prediction, crops)
     if color_by == "class":
-        colors = [class_color(label) for label in class_ids]
+        color_of = class_colors(prediction)
+        colors = [color_of[label] for label in prediction["labels"].tolist()]
     else:
-        colors = [CLASS_COLORS[i % len(CLASS_COLORS)] for i in range(len(class_ids))]
+        colors = [CLASS_COLORS[i % len(CLASS_COLORS)] for i in range(len(crops))]
 
     unit = line_unit(canvas)
     if masks or outlines:

@@ -10,7 +10,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from unchanged import unchanged
 
 from segutils import drawing
-from segutils.drawing import CLASS_COLORS, class_color, draw_instances
+from segutils.drawing import CLASS_COLORS, class_color, class_colors, draw_instances
 from segutils.roi_masks import RoIMasks
 
 CATEGORIES = ("__background__", "banana", "book", "cell phone", "coin")
@@ -55,6 +55,49 @@ def test_class_color_is_fixed_and_begins_again():
     assert [class_color(label) for label in range(1, 13)] == list(CLASS_COLORS)
     assert class_color(13) == class_color(1) == class_color(torch.tensor(1))
     assert (0, 0, 0) not in CLASS_COLORS
+
+
+def of_classes(labels, scores=None):
+    """What `class_colors` asks of a prediction."""
+    p = {"labels": torch.tensor(labels, dtype=torch.int64)}
+    return p if scores is None else p | {"scores": torch.tensor(scores)}
+
+
+def test_classes_of_one_picture_have_different_colors():
+    one, two, three, four = CLASS_COLORS[:4]
+    assert class_colors(of_classes([4, 2, 2])) == {2: two, 4: four}
+    assert class_colors(of_classes([13, 1])) == {1: one, 13: two}  # without scores, the lower label first
+    assert class_colors(of_classes([1, 13], [0.5, 0.5])) == {1: one, 13: two}
+    assert class_colors(of_classes([1, 13, 2], [0.8, 0.9, 0.7])) == {13: one, 1: two, 2: three}
+    assert class_colors(of_classes([12, 24])) == {
+        12: CLASS_COLORS[11],
+        24: one,
+    }  # after the last comes the first
+    assert class_colors(of_classes([])) == {}
+    generator = torch.Generator().manual_seed(0)
+    for count in range(1, 13):
+        labels = (torch.randperm(90, generator=generator)[:count] + 1).tolist()
+        assert len(set(class_colors(of_classes(labels)).values())) == count
+    assert set(class_colors(of_classes(list(range(1, 92)))).values()) == set(CLASS_COLORS)
+
+
+def test_a_score_threshold_changes_no_class_color():
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        labels = torch.randint(1, 91, (40,), generator=generator)
+        scores = torch.randint(0, 20, (40,), generator=generator) / 20
+        colors = class_colors({"labels": labels, "scores": scores})
+        for threshold in (0.3, 0.6, 0.9):
+            kept = {"labels": labels[scores >= threshold], "scores": scores[scores >= threshold]}
+            expected = {label: colors[label] for label in kept["labels"].tolist()}
+            assert class_colors(kept) == expected
+
+
+def test_draw_gives_each_class_in_the_picture_its_own_color():
+    p = squares((5, 5, 45, 100), (55, 5, 95, 100), (105, 5, 145, 100))
+    p["labels"] = torch.tensor([13, 1, 13])
+    drawn = draw_instances(GREY, p, alpha=1, **BARE)
+    assert [pixel(drawn, x, 50) for x in (25, 75, 125)] == [CLASS_COLORS[i] for i in (0, 1, 0)]
 
 
 def test_text_on_every_color_can_be_read():

@@ -777,6 +777,26 @@ def test_copied_code_draws_the_same_picture(scene, look):
     )
 
 
+def test_classes_that_share_a_color_get_different_ones_which_stay():
+    # Of torchvision's COCO model: its classes 1, 13 and 25 would all have the first colour.
+    image, names = grey(), [str(label) for label in range(40)]
+    prediction = cones(labels=(13, 1, 13, 2, 1), scores=(0.9, 0.7, 0.5, 0.4, 0.3))
+    target = truth() | {"labels": torch.tensor([13, 1, 2, 25])}
+    explorer = explore(image, prediction, names, target)
+    first, second, third, fourth = ("rgb({},{},{})".format(*color) for color in drawing.CLASS_COLORS[:4])
+    swatches = {13: first, 1: second, 2: third, 25: fourth}  # in the order of their best scores
+    whole = Painter(image, prediction, names, target)
+    for threshold in (0.05, 0.35, 0.6, 0.8):
+        explorer.score_threshold.value = threshold
+        for label, box in explorer.classes.items():
+            assert f"background:{swatches[label]};" in box.description
+        explorer.shown["missed"].value = False  # which draw_instances does not know
+        drawn = run(code(explorer), image, prediction, names)
+        assert np.array_equal(drawn, painted(whole, explorer.view, prediction, names))
+    explorer.classes[13].value = False
+    assert all(f"background:{swatches[label]};" in box.description for label, box in explorer.classes.items())
+
+
 def test_the_code_beside_the_button_draws_the_view():
     image, prediction = grey(), cones()
     explorer = explore(image, prediction, CATEGORIES)
@@ -950,12 +970,12 @@ def test_masks_stay_in_their_own_boxes():
 
 
 def test_labels_beyond_the_categories_are_named_by_their_number():
-    prediction = cones(labels=(1, 99, 99, 3, -1))
+    prediction = cones(labels=(1, 100, 100, 3, -1))
     explorer = explore(grey(), prediction, CATEGORIES)
     explorer.score_threshold.value = 0.1
-    assert class_counts(explorer)[0] == "id 99 (unknown): 2 kept, 0 dropped"
+    assert class_counts(explorer)[0] == "id 100 (unknown): 2 kept, 0 dropped"
     explorer.classes[1].value = False
-    assert code(explorer).splitlines()[0].endswith("# id -1 (unknown), coin, id 99 (unknown)")
+    assert code(explorer).splitlines()[0].endswith("# id -1 (unknown), coin, id 100 (unknown)")
     assert_painter_equals_draw_instances(grey(), prediction)
 
 

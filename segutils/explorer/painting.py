@@ -35,7 +35,17 @@ class Painter:
         self.things = [] if target is None else mask_crops(target["masks"])
         names = [] if target is None else drawing.label_texts({"labels": target["labels"]}, categories)
         self.missed_texts = [f"missed: {name}" for name in names]
-        self.colors = [drawing.class_color(label) for label in prediction["labels"].tolist()]
+        everything = prediction
+        if (
+            target is not None
+        ):  # its classes choose last, so that the others get what draw_instances gives them
+            last = torch.full((len(target["labels"]),), -1.0)
+            everything = {
+                "labels": torch.cat([prediction["labels"], target["labels"]]),
+                "scores": torch.cat([prediction["scores"], last]),
+            }
+        self.class_colors = drawing.class_colors(everything)
+        self.colors = [self.class_colors[label] for label in prediction["labels"].tolist()]
         self.colors += [WHITE] * len(self.things)
         self.frames = drawing.frames_of(prediction, []) + drawing.frames_of({}, self.things)
         self.sides = [drawing.box_sides(frame, self.size, self.unit) for frame in self.frames]

@@ -56,7 +56,11 @@ def take_tally(
 
 
 def as_code(view: View, all_classes: Sequence[int], categories: Sequence[str]) -> str:
-    """The two lines of Python that draw a view, in the names that the course uses."""
+    """The two lines of Python that draw a view, in the names that the course uses.
+
+    One difference is possible with models of more than twelve classes. The explorer chooses the colours once, from all
+    classes; where one of them is unticked, `draw_instances` may give its colour to another.
+    """
     labels = sorted(view.classes)
     chosen = "" if len(labels) == len(all_classes) else f", labels={labels}"
     names = ", ".join(" ".join(label_name(label, categories).split()) for label in labels)

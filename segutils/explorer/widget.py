@@ -125,7 +125,7 @@ class Explorer(widgets.VBox):
         self.picture.value = picture_tag(self._jpeg, self._painter.size, _alt(view, sentence, counts))
         self.status.value = f'<div role="status">{sentence}</div>'
         for label, box in self.classes.items():
-            swatch = "background:rgb({},{},{});border-radius:3px".format(*drawing.class_color(label))
+            swatch = "background:rgb({},{},{});border-radius:3px".format(*self._painter.class_colors[label])
             box.description = f'<span style="{swatch}">&emsp;</span> {html.escape(counts[label])}'
         scores = self._prediction["scores"].tolist()
         self.strip.value = score_strip(view, tally, scores, self._painter.colors, has_target)
