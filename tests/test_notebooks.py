@@ -6,12 +6,15 @@ import sys
 from pathlib import Path
 
 import nbformat
+import notebook_rules
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from notebook_rules import MAX_NOTEBOOK, RULES, minutes, prose
+from notebook_rules import MAX_NOTEBOOK, RULES, minutes, numbers_in_prose, prose, time_spent
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
+from folding import fold_solutions  # noqa: E402
+
 import notebooks as tool  # noqa: E402
 
 COURSE = tool.notebooks()
@@ -20,6 +23,17 @@ ROWS = re.findall(
     r"^\| \[(.+?)\]\(notebooks/(.+?)\) \| (.+?) \| (.+?) \| \[Colab\]\((.+?)\) \|$", README, re.M
 )
 
+# Notebooks that do not keep a rule yet. Who mends one deletes its name here: a name too many fails as well.
+NOT_YET = {
+    "00_start_here": "header one_model ending solutions numbers_in_prose",
+    "01_what_is_segmentation": "header asserts one_model descriptions ending solutions numbers_in_prose",
+    "02_load_and_show": "header asserts ending solutions numbers_in_prose",
+    "03_run_mask_rcnn": "header asserts one_model ending solutions numbers_in_prose",
+    "04_filter_and_masks": "header asserts one_model descriptions ending solutions numbers_in_prose",
+    "05_draw": "header asserts one_model descriptions ending solutions numbers_in_prose",
+    "06_explore_thresholds": "header asserts one_model descriptions ignored_cells ending solutions numbers_in_prose",
+}
+
 each_notebook = pytest.mark.parametrize("path", COURSE, ids=lambda path: path.stem)
 
 
@@ -27,10 +41,28 @@ def read(path: Path) -> nbformat.NotebookNode:
     return nbformat.read(path, as_version=4)
 
 
-@each_notebook
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_notebook_keeps_the_rule(rule, path):
+@pytest.mark.parametrize(
+    ("path", "rule"),
+    [
+        pytest.param(
+            path,
+            rule,
+            id=f"{path.stem}-{rule.__name__}",
+            marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason="not rewritten yet")
+            if rule.__name__ in NOT_YET.get(path.stem, "").split()
+            else [],
+        )
+        for path in COURSE
+        for rule in RULES
+    ],
+)
+def test_notebook_keeps_the_rule(path, rule):
     assert list(rule(read(path))) == []
+
+
+def test_what_is_not_yet_kept_are_rules_and_notebooks():
+    assert NOT_YET.keys() <= {path.stem for path in COURSE}
+    assert set(" ".join(NOT_YET.values()).split()) <= {rule.__name__ for rule in RULES}
 
 
 @each_notebook
@@ -84,7 +116,7 @@ What it is about.
 
 **You need** nothing.
 
-**Time**: 8 minutes."""
+**Time**: 20 minutes."""
 
 
 def code(source, *outputs, tags=(), **metadata):
@@ -97,28 +129,33 @@ def picture(size=10, mime="image/jpeg", alt="a square"):
 
 
 def exercise():
-    solution = {"tags": ["solution"], "cellView": "form", "jupyter": {"source_hidden": True}}
+    folded = {"tags": ["solution"], "cellView": "form", "collapsed": True}
+    folded["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
     return [
-        new_markdown_cell("### An exercise"),
+        new_markdown_cell("### Exercise 1: a number"),
         code("answer = 1", tags=["exercise"]),
         code("print('Not yet')", tags=["check"]),
         new_markdown_cell("**Solution**: unfold the cell below."),
-        code("# @title Solution\nassert True", **solution),
+        code("# @title Solution\nanswer = 2", picture(), **folded),
     ]
 
 
 def toy() -> nbformat.NotebookNode:
     """A small notebook that keeps every rule."""
+    seconds = new_output("stream", text="0.25 s")
     cells = [
         new_markdown_cell(HEADER),
-        code("show(x, 'a square')", picture()),
-        new_markdown_cell("## What to notice\n\n```\n# no title\n```\n\n![a square](square.png)"),
-        code("timing()", tags=["nbval-ignore-output"]),
-        code("assert True"),
-        new_markdown_cell("## Key points\n\n- It is a toy."),
+        code("show(x, alt='a square')", picture()),
+        new_markdown_cell(
+            "## What to notice\n\n```\n# no title, and 88 is no number\n```\n\n![a square](square.png)"
+        ),
+        code("seconds, answer = timing()", seconds, tags=["nbval-ignore-output"]),
+        code("print(answer, 0.5, 83, '98')  # 99", new_output("stream", text="1,234 of 83% below 0.50\n")),
+        new_markdown_cell("## Key points\n\n- It is a toy. Half of 1234 are twelve."),
         new_markdown_cell("## Exercises"),
         *exercise(),
-        *exercise(),
+        new_markdown_cell("### Exercise 2: a picture of yours"),
+        code("mine = None", tags=["exercise", "open"]),
         new_markdown_cell("That is all."),
     ]
     notebook = new_notebook(
@@ -157,8 +194,9 @@ BREAKS = {
     "no '**You will be able to**'": edit(0, "You will be able to", "Goals"),
     "not two to four points": edit(0, "- and that", "  and that"),
     "no '**You need** ...'": edit(0, "**You need**", "You need"),
-    "no '**Time**: ... minutes'": edit(0, "8 minutes", "not long"),
-    "'**Time**: 28 minutes', but it is about 7": edit(0, "8 minutes", "28 minutes"),
+    "no '**Time**: ... minutes'": edit(0, "20 minutes", "not long"),
+    "'**Time**: 46 minutes' is more than 45": edit(0, "20 minutes", "46 minutes"),
+    "'**Time**: 10 minutes', but it is about 17: ": edit(0, "20 minutes", "10 minutes"),
     "there are 2 '#' titles": edit(2, "## What", "# What"),
     "a heading of level 3 follows one of level 1": edit(2, "## What", "### What"),
     "not executed from top to bottom": lambda nb: nb.cells[3].update(execution_count=7),
@@ -169,23 +207,47 @@ BREAKS = {
     "metadata other than": lambda nb: nb.metadata.update(widgets={}),
     "with the same id": lambda nb: nb.cells[1].update(id="cell-0"),
     "fewer than half": lambda nb: [cell.update(source="1\n" * 7) for cell in nb.cells[1:]],
-    "more than 20 lines": edit(4, "assert True", "assert True\n" * 21),
+    "more than 20 lines": edit(4, "print", "\n" * 20 + "print"),
+    "5 asserts, more than 4": edit(4, "print", "assert 1\n" * 4 + "torch.testing.assert_close(1, 1)\nprint"),
+    "a branch on the model: not tabletop or x": edit(4, "print", "assert not tabletop or x\nprint"),
+    "a branch on the model: 'coin' in categories": edit(4, "print", "ours = 'coin' in categories\nprint"),
+    "a branch on the model: 'cat' in weights.meta['categories']": edit(
+        4, "answer,", "1 if 'cat' in weights.meta['categories'] else 2,"
+    ),
+    "a branch on the model: name in coco.categories": edit(
+        4, "answer,", "[name for name in found if name in coco.categories],"
+    ),
+    "for one of the models only: *With tabletop:*": edit(2, "## What to notice", "*With tabletop:* a coin."),
+    "for one of the models only: (With COCO, a cat.)": edit(2, "## What to notice", "(With COCO, a cat.)"),
     "a trailing ';'": edit(1, "square')", "square');"),
     "an absolute path: /home/ada/x.png": edit(1, "x,", "'/home/ada/x.png',"),
     "an absolute path: C:\\Users": output(4, output_type="stream", name="stdout", text="C:\\Users\\ada"),
     "of 301 kB, more than 300 kB": lambda nb: nb.cells[1].outputs.append(picture(300_600)),
     "a Markdown picture without alt text": edit(2, "![a square]", "![]"),
     "an <img> without alt text": output(4, **HTML),
-    "a picture shown without alt text": lambda nb: nb.cells[1].outputs.append(picture(alt="")),
+    "a picture without alt text": lambda nb: nb.cells[1].outputs.append(picture(alt="")),
+    "83, '98')  # 99] a picture without alt text": lambda nb: nb.cells[4].outputs.append(
+        picture(mime="image/png", alt="")
+    ),
     "a picture that no text follows": lambda nb: nb.cells[3].outputs.append(picture(mime="image/png")),
     "unchecked output, more than one in ten": tag(1, "nbval-ignore-output"),
-    "unchecked output, and no assert": edit(4, "assert", "print"),
-    "nbval-skip or an nbval comment": edit(4, "assert", "# NBVAL_SKIP\nassert"),
+    "no checked output in the next cell": lambda nb: nb.cells[4].outputs.clear(),
+    "the next cell shows nothing that was made here": edit(4, "answer", "other"),
+    "nbval-skip or an nbval comment": edit(4, "print", "# NBVAL_SKIP\nprint"),
     "the last two parts are": edit(6, "Exercises", "Now you"),
-    "not two or three times exercise, check, solution": lambda nb: nb.cells[9].metadata.tags.clear(),
-    "not folded as CONTRIBUTING.md says": lambda nb: nb.cells[11].metadata.pop("jupyter"),
-    "a solution without an assert": edit(11, "assert True", "print()"),
+    "at least one of either kind: ['exercise', 'solution', 'open']": lambda nb: nb.cells[9].metadata.tags.clear(),
+    "at least one of either kind: ['exercise', 'check', 'solution', 'exercise']": lambda nb: (
+        nb.cells[13].metadata.tags.remove("open")
+    ),
+    "at least one of either kind: ['open', 'check', 'solution', 'open']": tag(8, "open"),
+    "at least one of either kind: ['open']": lambda nb: nb.cells.__delitem__(slice(7, 12)),
     "no cell before it that starts with '**Solution**'": edit(10, "**Solution**", "Solution"),
+    "first line is not '# @title Solution'": edit(11, "# @title Solution", "# Solution"),
+    "not folded: 'run.py build' folds it": lambda nb: nb.cells[11].metadata.jupyter.pop("outputs_hidden"),
+    "[# @title Solution] a solution that is not folded": lambda nb: nb.cells[11].metadata.pop("collapsed"),
+    "82%, in '... ## Key points - It is a toy. 82 % of 1234 are twelve. ...', is in no code": edit(5, "Half", "82 %"),
+    "1234, in '... That is all 1,234. ...'": edit(14, "all", "all 1,234"),
+    "7, in '... 7 squares ...'": edit(1, "a square", "7 squares"),
 }  # fmt: skip
 
 
@@ -197,6 +259,10 @@ def test_the_toy_keeps_every_rule():
     assert complaints(toy()) == []
 
 
+def test_time_is_spent_on_what_is_not_folded():
+    assert time_spent(toy()) == {"words": 61, "lines of code": 6, "pictures": 2, "exercises": 2}
+
+
 @pytest.mark.parametrize("complaint", BREAKS)
 def test_a_broken_rule_is_noticed(complaint):
     notebook = toy()
@@ -204,7 +270,56 @@ def test_a_broken_rule_is_noticed(complaint):
     assert any(complaint in found for found in complaints(notebook)), complaints(notebook)
 
 
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("83% and 83 % and 83 per cent of 1,234 or 1234, below 0.50; 0.5; eighty-three", []),
+        ("84% of 1,235, below 0.51; 0.500; eighty-four", ["84%", "1235", "0.51", "0.500", "84"]),
+        ("28x28, -7, 2e-3 to 3e-3, 10th", ["28", "28", "7", "0.002", "0.003", "10"]),
+        ("twelve, thirteen, a hundred and five, two hundred thousand, hundreds", ["13", "105", "200000"]),
+        ("0.25 seconds: nobody checks that", ["0.25"]),
+        ("99, in a comment, and 98, in a string", ["99", "98"]),
+        ("uint8, SHA-256, 3D, 0x0112, values from 0 to 255, scores from 0 to 1", []),
+        ("exercise 2, step 3, notebooks 12 and 13, and 04\n\n7. a point\n\n```\n88\n```", []),
+        (
+            "[07 Inside](07_inside.ipynb), [a page](https://example.org/77), <br height=6>, https://example.org/5",
+            [],
+        ),
+        ("[a page of 77](https://example.org), `x[6]`", ["77", "6"]),
+    ],
+)
+def test_numbers_in_prose_are_those_that_the_cells_nearby_show(text, missing):
+    notebook = toy()
+    notebook.cells[2].source = text
+    found = [re.match(r"(\S+), in ", complaint)[1] for complaint in numbers_in_prose(notebook)]
+    assert sorted(found) == sorted(missing)
+
+
+def test_numbers_in_prose_may_be_exceptions_while_they_are_needed(monkeypatch):
+    notebook = toy()
+    notebook.cells[2].source = "Published in\nMarch 2017, and mended in 2018."
+    reasons = [("99", "in March 2017", "a year"), ("98", "in 2018", "in another notebook")]
+    monkeypatch.setattr(notebook_rules, "EXCEPTIONS", reasons)
+    [complaint] = numbers_in_prose(notebook)
+    assert complaint.startswith("2018, in ")
+    monkeypatch.setattr(
+        notebook_rules, "EXCEPTIONS", [*reasons, ("99", "2018", "a year"), ("99", "83%", "a toy")]
+    )
+    assert list(numbers_in_prose(notebook)) == [
+        "the exception '83%' in numbers_in_prose.py is no longer needed"
+    ]
+
+
 # --- the tool that builds them -----------------------------------------------------------------------------
+
+
+def test_solutions_are_folded():
+    notebook = toy()
+    for key in ("jupyter", "cellView", "collapsed"):
+        del notebook.cells[11].metadata[key]
+    assert len(complaints(notebook)) == 1
+    fold_solutions(notebook)
+    assert notebook == toy()
 
 
 @pytest.fixture
