@@ -318,7 +318,9 @@ def _evidence(cell: NotebookNode) -> set[str]:
     for output in cell.outputs if "nbval-ignore-output" not in tags(cell) else []:
         data = output.get("data", {})
         texts += [output.get("text", ""), output.get("evalue", "")]
-        texts += [re.sub(r"<[^>]*>", " ", text) for mime, text in data.items() if mime.startswith("text/")]
+        texts += [
+            re.sub(r"</?[a-zA-Z][^>]*>", " ", text) for mime, text in data.items() if mime.startswith("text/")
+        ]
     return {number for text in texts for *_, number in numbers(text)}
 
 
