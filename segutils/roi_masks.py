@@ -21,6 +21,13 @@ MAX_BYTES = 2_000_000_000
 # Two ways of mixing four numbers from 0 to 1 in float32 differ by less than this: six roundings of 3e-8 each.
 _ROUNDING = 4e-7
 
+# Where height + width are no more than this, `F.interpolate` goes another way, with roundings of its own: those of a
+# place in the mask, 0 to m, count as well.
+_SMALL = 128
+
+# A call of `_row` takes as long as `F.interpolate` takes for so many pixels.
+_CALL = 15_000
+
 
 class Crop(NamedTuple):
     """A piece of a boolean mask that holds all its True pixels: mask[0, 0] belongs at (left, top)."""
@@ -169,19 +176,27 @@ def _crop(mask: Tensor, box: list[int], image_size: tuple[int, int], threshold: 
     left, right = max(-x1, 0), min(x2 + 1, image_size[1]) - x1
     quick = mask.device.type == "cpu" and mask.dtype == torch.float32
     if quick:
+        rounding = _ROUNDING if sum(size) > _SMALL else 1e-6 * len(mask)
         down, across = (_mixing(len(mask), length) for length in size)
         wide = mask.numpy() @ across
         # A mixture is never more than the largest of what is mixed.
-        top, bottom = _extent((mask.numpy().T @ down).max(0) > threshold - _ROUNDING, top, bottom)
-        left, right = _extent(wide.max(0) > threshold - _ROUNDING, left, right)
+        top, bottom = _extent((mask.numpy().T @ down).max(0) > threshold - rounding, top, bottom)
+        left, right = _extent(wide.max(0) > threshold - rounding, left, right)
     if top >= bottom or left >= right:
         return Crop(0, 0, torch.zeros(0, 0, dtype=torch.bool, device=mask.device))
     if quick:
         soft = down[:, top:bottom].T @ wide[:, left:right]
-        surely = soft > threshold + _ROUNDING
-        if np.count_nonzero(surely) == np.count_nonzero(soft > threshold - _ROUNDING):
-            return Crop(x1 + left, y1 + top, torch.from_numpy(surely))
-    # A value so near the threshold that rounding decides, or a GPU: compute it just as torchvision does.
+        above = soft > threshold + rounding
+        # So near the threshold that rounding decides: there, compute the row just as torchvision does.
+        unsure = np.flatnonzero(above != (soft > threshold - rounding))
+        rows = np.unique(unsure // above.shape[1])
+        upper, scales = _between(down[:, top + rows])
+        if len(rows) * _CALL < size[0] * size[1] and (scales == scales.astype(np.float32)).all():
+            for row, first, scale in zip(rows, upper, scales):
+                exact = _row(mask[first : first + 2], scale, size[1])
+                above[row] = (exact[left:right] > threshold).numpy()
+            return Crop(x1 + left, y1 + top, torch.from_numpy(above))
+    # A GPU, or many rows near the threshold: compute the whole as torchvision does.
     soft = F.interpolate(mask[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
     return Crop(x1 + left, y1 + top, soft[top:bottom, left:right] > threshold)
 
@@ -193,6 +208,27 @@ def _mixing(before: int, after: int) -> np.ndarray:
     the time of `F.interpolate`, which looks up four numbers for every pixel.
     """
     return F.interpolate(torch.eye(before)[None], size=after, mode="linear", align_corners=False)[0].numpy()
+
+
+def _between(mixing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For columns of `_mixing`: the first of the two rows that each mixes, and the scale with which `_row` does it."""
+    upper = (mixing > 0).argmax(axis=0).clip(max=len(mixing) - 2)
+    share = np.take_along_axis(mixing, upper[None] + 1, axis=0)[0]
+    return upper, 1 + 2 * share.astype(np.float64)
+
+
+def _row(two_rows: Tensor, scale: float, width: int) -> Tensor:
+    """Mix two rows of a mask, [2, m], into a row of the enlarged mask, [width], as `F.interpolate` does, bit for bit.
+
+    It is the same operator, called for this row alone. The first row of its result lies at 0.5 * scale - 0.5 between
+    the two, so it is the scale that says how they are mixed.
+    """
+    size = 1, max(width, _SMALL)  # computed as large ones are; columns beyond the width do no harm
+    scale_x = np.float32(two_rows.shape[1]) / np.float32(width)
+    rows = torch.ops.aten.upsample_bilinear2d(
+        two_rows[None, None], size, False, 1 / scale, 1 / float(scale_x)
+    )
+    return rows[0, 0, 0, :width]
 
 
 def _extent(wanted: np.ndarray, start: int, stop: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
+from segutils import roi_masks
 from segutils.roi_masks import Crop, RoIMasks, check_fraction
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
@@ -86,6 +88,50 @@ def test_it_holds_in_a_large_picture(device):
     assert len(values) >= 20
     for threshold in (0.1, 0.5, 0.9, *values):
         assert torch.equal(masks > threshold, soft > threshold)
+
+
+def enlarged(
+    kind: str, height: int, width: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A mask and its box of this size, somewhere across the border of a picture of 500 x 600 or inside it."""
+    noise = torch.rand(1, 1, 28, 28, generator=generator)
+    probs = {
+        "noise": noise,
+        "steps": (noise * 4).round() / 4,  # plateaus at the threshold
+        "level": torch.full_like(noise, 0.5),
+        "a few at the threshold": torch.where(noise > 0.995, 0.5, (noise > 0.5).float()),
+    }[kind]
+    corner = torch.rand(2, generator=generator) * torch.tensor([600, 500]) - torch.tensor([width, height]) / 3
+    # torchvision makes the box larger by 30/28, in whole pixels.
+    return probs, torch.cat([corner, corner + torch.tensor([width, height]) * 28 / 30])[None]
+
+
+@pytest.mark.parametrize("kind", ["noise", "steps", "level", "a few at the threshold"])
+def test_where_rounding_decides_only_rows_are_computed_anew_and_bit_for_bit(kind, monkeypatch):
+    rows, wholes, different = [], [], 0
+    row, interpolate = roi_masks._row, roi_masks.F.interpolate
+    monkeypatch.setattr(roi_masks, "_row", lambda *args: rows.append(args) or row(*args))
+    counted = SimpleNamespace(
+        interpolate=lambda *args, **how: (
+            (how["mode"] == "bilinear" and wholes.append(how)) or interpolate(*args, **how)
+        )
+    )
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(150):
+        height, width = (torch.randint(1, 500, (2,), generator=generator) ** 2 // 500 + 1).tolist()
+        probs, box = enlarged(kind, height, width, generator)
+        soft = paste_masks_in_image(probs, box, (500, 600))
+        values = soft[(soft > 0) & (soft < 1)]
+        # The value of a pixel as threshold: in its row, and in others with luck, the last bit decides.
+        picked = values[torch.randint(len(values), (2,), generator=generator)].tolist() if len(values) else []
+        for threshold in (0.5, *picked):
+            with monkeypatch.context() as patch:
+                patch.setattr(roi_masks, "F", counted)
+                pasted = RoIMasks(probs, box, (500, 600)) > threshold
+            different += not torch.equal(pasted, soft > threshold)
+    assert different == 0
+    # Rows alone, and where too many are near the threshold the whole: both ways have been gone.
+    assert len(rows) > (0 if kind == "level" else 50) and len(wholes) > 10
 
 
 def test_crops_are_small():
