@@ -2,6 +2,7 @@
 
 import base64
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -268,6 +269,18 @@ def test_a_broken_rule_is_noticed(complaint):
     notebook = toy()
     BREAKS[complaint](notebook)
     assert any(complaint in found for found in complaints(notebook)), complaints(notebook)
+
+
+def test_a_writer_sees_every_complaint_about_a_notebook(tmp_path):
+    notebook, file = toy(), tmp_path / "toy.ipynb"
+    for number, old, new in ((0, "20 minutes", "10 minutes"), (14, "all", "all 1,234")):
+        edit(number, old, new)(notebook)
+    nbformat.write(notebook, file)
+    command = [sys.executable, notebook_rules.__file__, str(file)]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert answer.returncode == 1
+    lines = answer.stdout.splitlines()
+    assert [line.split(": ")[1] for line in lines] == ["header", "numbers_in_prose"], answer
 
 
 @pytest.mark.parametrize(
