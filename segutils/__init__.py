@@ -14,6 +14,7 @@ try:
     from segutils.models.downloads import DownloadError
     from segutils.models.semantic import fcn_tabletop, load_semantic_model
     from segutils.inference import predict
+    from segutils.inside import trace, trace_back
     from segutils.predictions import filter_model_output, get_boolean_mask, inspect_model_output, to_semantic
     from segutils.roi_masks import RoIMasks
 
@@ -28,12 +29,14 @@ try:
     from segutils.evaluation import (
         class_iou,
         confusion_matrix,
+        expected_calibration_error,
         mask_iou,
         match_instances,
         mean_average_precision,
         mean_iou,
         pixel_accuracy,
         precision_recall,
+        reliability,
     )
 
     # Thresholds, live
@@ -57,6 +60,7 @@ __all__ = [
     "class_iou",
     "confusion_matrix",
     "draw_instances",
+    "expected_calibration_error",
     "explore",
     "fcn_tabletop",
     "filter_model_output",
@@ -74,9 +78,12 @@ __all__ = [
     "pixel_accuracy",
     "precision_recall",
     "predict",
+    "reliability",
     "render_scene",
     "resize",
     "sample_images",
     "show",
     "to_semantic",
+    "trace",
+    "trace_back",
 ]

@@ -171,24 +171,44 @@ def precision_recall(hits: Tensor, scores: Tensor, total: int) -> tuple[Tensor, 
     Raises `TypeError` or `ValueError` when the two are no tensors, when `hits` is not boolean, when they differ in
     length, when scores are NaN, when `total` is no whole number, or when there are more hits than things.
     """
-    _check_tensor("hits", hits, "[N] of bool")
-    _check_tensor("scores", scores, "[N]")
-    if hits.dtype != torch.bool:
-        raise TypeError(f"hits must be bool, not {hits.dtype}. Of matches make hits by: matches >= 0.")
-    if hits.shape != scores.shape or hits.ndim != 1:
-        raise ValueError(
-            f"hits and scores must be of one length, not {list(hits.shape)} and {list(scores.shape)}."
-        )
-    if scores.isnan().any():
-        raise ValueError(
-            f"scores has {int(scores.isnan().sum())} values that are NaN (not a number), of {len(scores)}. "
-            "Look for NaN in the picture or in the model's weights."
-        )
+    _check_hits(hits, scores)
     _check_count("total", total, at_least=0)
     if int(hits.sum()) > total:
         raise ValueError(f"There are {int(hits.sum())} hits, but only {total} things to find.")
     ranked = hits[scores.argsort(descending=True, stable=True)].cumsum(0).double()
     return ranked / torch.arange(1, len(ranked) + 1, device=ranked.device), ranked / total
+
+
+def reliability(hits: Tensor, scores: Tensor, bins: int = 10) -> tuple[Tensor, Tensor, Tensor]:
+    """Compare scores with what comes true: sort instances by score into equal bins from 0 to 1.
+
+    hits: bool [N], for example `match_instances(...) >= 0`. scores: [N], 0 to 1, in the same order.
+
+    Returns, for each bin, the number of instances int64 [bins], their mean score and the share of hits among them, both
+    float64 [bins], NaN where a bin is empty. Of instances with a score of 0.8, 80% should be hits (Guo and others 2017,
+    arXiv 1706.04599; for detectors Kueppers and others 2020, arXiv 2004.13546).
+
+    Raises `TypeError` or `ValueError` when the two are no tensors, when `hits` is not boolean, when they differ in
+    length, when scores are NaN, or when `bins` is no whole number of at least 1.
+    """
+    _check_hits(hits, scores)
+    _check_count("bins", bins, at_least=1)
+    scores = scores.double()
+    which = (scores * bins).long().clamp(max=bins - 1)  # a score of 1 belongs to the last bin
+    counts = torch.bincount(which, minlength=bins)
+    mean_scores, shares = (
+        torch.bincount(which, weights=values.double(), minlength=bins) / counts for values in (scores, hits)
+    )
+    return counts, mean_scores, shares
+
+
+def expected_calibration_error(hits: Tensor, scores: Tensor, bins: int = 10) -> float:
+    """How far, on average over instances, a bin's mean score is from its share of hits: 0 (best) to 1.
+
+    Takes and raises what `reliability` does; NaN when there are no instances.
+    """
+    counts, mean_scores, shares = reliability(hits, scores, bins)
+    return ((mean_scores - shares).abs().nan_to_num() * counts).sum().div(counts.sum()).item()
 
 
 def mean_average_precision(
@@ -236,6 +256,23 @@ def _check_tensor(name: str, value: Tensor, form: str) -> None:
         raise TypeError(
             f"{name} must be a tensor {form}, not {type(value).__name__}. "
             "torch.as_tensor makes one of an array or a list."
+        )
+
+
+def _check_hits(hits: Tensor, scores: Tensor) -> None:
+    """Raise `TypeError` or `ValueError` unless both are [N]: whether each instance hits, and its score."""
+    _check_tensor("hits", hits, "[N] of bool")
+    _check_tensor("scores", scores, "[N]")
+    if hits.dtype != torch.bool:
+        raise TypeError(f"hits must be bool, not {hits.dtype}. Of matches make hits by: matches >= 0.")
+    if hits.shape != scores.shape or hits.ndim != 1:
+        raise ValueError(
+            f"hits and scores must be of one length, not {list(hits.shape)} and {list(scores.shape)}."
+        )
+    if scores.isnan().any():
+        raise ValueError(
+            f"scores has {int(scores.isnan().sum())} values that are NaN (not a number), of {len(scores)}. "
+            "Look for NaN in the picture or in the model's weights."
         )
 
 

@@ -17,10 +17,12 @@ from unchanged import unchanged
 
 from segutils import (
     confusion_matrix,
+    expected_calibration_error,
     mask_iou,
     match_instances,
     mean_average_precision,
     precision_recall,
+    reliability,
     render_scene,
 )
 from segutils.roi_masks import RoIMasks
@@ -697,3 +699,32 @@ def test_pixels_to_ignore_are_refused_with_advice_that_works():
 def test_the_number_of_classes_is_checked(num_classes, error, message):
     with pytest.raises(error, match=message):
         confusion_matrix(torch.zeros(2, 2), torch.zeros(2, 2), num_classes)
+
+
+def test_reliability_by_hand():
+    scores = torch.tensor([0.05, 0.62, 0.68, 0.69, 1.0])
+    hits = torch.tensor([False, True, False, False, True])
+    counts, means, shares = reliability(hits, scores)
+    assert counts.tolist() == [1, 0, 0, 0, 0, 0, 3, 0, 0, 1]
+    assert means[[0, 6, 9]].tolist() == pytest.approx([0.05, 0.663333, 1.0])
+    assert shares[[0, 6, 9]].tolist() == pytest.approx([0, 1 / 3, 1])
+    assert means[1].isnan() and shares[1].isnan()
+    assert expected_calibration_error(hits, scores) == pytest.approx(
+        (0.05 + 3 * (0.663333 - 1 / 3)) / 5, abs=1e-6
+    )
+
+
+def test_scores_that_mean_what_they_say_are_calibrated():
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.rand(200_000, generator=generator)
+    hits = torch.rand(200_000, generator=generator) < scores
+    assert expected_calibration_error(hits, scores) < 0.005
+    assert expected_calibration_error(~hits, scores) > 0.4
+    assert math.isnan(expected_calibration_error(hits[:0], scores[:0]))
+
+
+def test_reliability_refuses_what_precision_recall_refuses():
+    with pytest.raises(TypeError, match="hits must be bool, not torch.int64"):
+        reliability(torch.ones(2, dtype=torch.int64), torch.ones(2))
+    with pytest.raises(ValueError, match="bins must be 1 or more, not 0"):
+        reliability(torch.ones(2, dtype=torch.bool), torch.ones(2), bins=0)

@@ -1,13 +1,34 @@
 """How good the bundled model is: the figures of data/README.md. They take some minutes.
 
-`python3 run.py bench` prints them: AP on 500 scenes that nothing was chosen by, and the photograph of the coins.
+`python3 run.py bench` prints them: AP and calibration on 500 scenes that nothing was chosen by, and the photograph of the
+coins. What the model sees on ordinary photographs is counted on any folder with COCO annotations (`images/` and
+`instances.json`) that the environment variable SEGUTILS_PHOTOGRAPHS names.
 """
 
+import json
+import os
+from pathlib import Path
+
+import pytest
 import torch
 from coins import changed, mask_ious, photograph
 from tqdm import tqdm
 
-from segutils import filter_model_output, get_boolean_mask, load_model, mean_average_precision, render_scene
+from torchvision.ops import box_convert, box_iou
+
+from segutils import (
+    expected_calibration_error,
+    filter_model_output,
+    get_boolean_mask,
+    load_image,
+    load_model,
+    mask_iou,
+    match_instances,
+    mean_average_precision,
+    predict,
+    reliability,
+    render_scene,
+)
 from segutils.tabletop import CATEGORIES
 from segutils.tabletop.recipes import TEST_SEEDS
 
@@ -33,3 +54,46 @@ def test_coins():
         coins = found["labels"] == CATEGORIES.index("coin")
         iou = mask_ious(found["masks"][coins], true).max(1).values.mean()
         print(f"| {name} | {int(coins.sum())} | {int((~coins).sum())} | {iou:.3f} |")
+
+
+def test_reliability():
+    model, _ = load_model("tabletop")
+    hits, scores = [], []
+    for seed in tqdm(TEST_SEEDS, disable=None):
+        image, target = render_scene(seed)
+        prediction = predict(model, [image])[0]
+        iou = mask_iou(prediction["masks"], target["masks"].bool())
+        hits.append(match_instances(iou, prediction, target) >= 0)
+        scores.append(prediction["scores"])
+    hits, scores = torch.cat(hits), torch.cat(scores)
+    print("\n\n| Score | instances | mean score | share that is right |\n|---|---|---|---|")
+    for low, (count, mean, share) in enumerate(zip(*reliability(hits, scores))):
+        print(f"| {low / 10:.1f} to {(low + 1) / 10:.1f} | {count} | {mean:.3f} | {share:.3f} |")
+    print(f"\nexpected calibration error: {expected_calibration_error(hits, scores):.3f}")
+
+
+def test_ordinary_photographs():
+    folder = Path(os.environ.get("SEGUTILS_PHOTOGRAPHS", ""))
+    if not (folder / "instances.json").is_file():
+        pytest.skip("SEGUTILS_PHOTOGRAPHS names no folder with images/ and instances.json")
+    model, _ = load_model("tabletop")
+    coco = json.loads((folder / "instances.json").read_text("utf-8"))
+    names = {category["id"]: category["name"] for category in coco["categories"]}
+    finds = []  # score, whether the picture has such a thing, whether it is one
+    for picture in tqdm(coco["images"], disable=None):
+        prediction = predict(model, [load_image(folder / "images" / picture["file_name"])])[0]
+        things = [a for a in coco["annotations"] if a["image_id"] == picture["id"]]
+        boxes = torch.tensor([a["bbox"] for a in things]).reshape(-1, 4)
+        overlap = box_iou(prediction["boxes"].cpu(), box_convert(boxes, "xywh", "xyxy")) >= 0.5
+        for row, label, score in zip(overlap, prediction["labels"].tolist(), prediction["scores"].tolist()):
+            alike = torch.tensor(
+                [names[a["category_id"]] == CATEGORIES[label] for a in things], dtype=torch.bool
+            )
+            finds.append((score, bool(alike.any()), bool((row & alike).any())))
+    there = sum(names[a["category_id"]] in CATEGORIES for a in coco["annotations"])
+    print(f"\n\n{len(coco['images'])} photographs, in which {there} things of the model's classes are marked")
+    print("\n| Score at least | finds | of a class that is not there | right |\n|---|---|---|---|")
+    for threshold in (0.3, 0.5, 0.8):
+        kept = [find for find in finds if find[0] >= threshold]
+        absent, right = sum(not there for _, there, _ in kept), sum(hit for *_, hit in kept)
+        print(f"| {threshold} | {len(kept)} | {absent} | {right} |")
