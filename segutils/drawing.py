@@ -50,7 +50,7 @@ Frame = tuple[float, float, float, float]  # x1, y1, x2, y2
 def class_color(label: int) -> Color:
     """Give a class its own colour, always the same: RGB, 0 to 255. After twelve classes they begin again.
 
-    Of two classes with the same one, a picture that holds both gives one another: see `class_colors`.
+    In a picture that holds two classes with the same colour, one of them takes another: see `class_colors`.
     """
     return CLASS_COLORS[(int(label) - 1) % len(CLASS_COLORS)]  # label 0 is the background
 
@@ -65,7 +65,10 @@ def class_colors(prediction: Prediction) -> dict[int, Color]:
     prediction: one dict with `labels`, and `scores` if there are any.
 
     Returns the colour of each label, in the order of choosing.
+
+    Raises `TypeError` or `ValueError` when the prediction is not as described.
     """
+    check_prediction(prediction, needs=("labels",))
     labels = prediction["labels"].tolist()
     scores = prediction["scores"].tolist() if "scores" in prediction else [0.0] * len(labels)
     colors: dict[int, Color] = {}
@@ -312,9 +315,18 @@ class LabelSpots(NamedTuple):
     texts: list[str]
     font_sizes: list[int]
     own: list[slice]  # the places of each instance
-    places: np.ndarray  # int [4, P]: x1, y1, x2, y2
-    hides: np.ndarray  # [P, N]: the share of each instance's box that a label there hides
+    places: np.ndarray  # int [P, 4]: x1, y1, x2, y2
+    areas: list["Area"]  # places near each other together; each is in one area
+    around: np.ndarray  # int [A, 4]: x1, y1, x2, y2 around the places of each area
     clashes: dict[int, np.ndarray]  # of a place that a label has taken: the places that overlap it
+
+
+class Area(NamedTuple):
+    """K places near each other, and the M instances whose boxes they may hide: those further away do not matter."""
+
+    places: np.ndarray  # int [K]
+    instances: np.ndarray  # int [M]
+    hides: np.ndarray  # [K, M]: the share of each instance's box that a label there hides
 
 
 def label_spots(texts: list[str], frames: list[Frame], size: tuple[int, int], unit: float) -> LabelSpots:
@@ -326,22 +338,53 @@ def label_spots(texts: list[str], frames: list[Frame], size: tuple[int, int], un
         corners = [] if _is_empty(frame) else _places(frame, width, height, size)
         own.append(slice(len(places), len(places) + len(corners)))
         places += [(x, y, x + width, y + height) for x, y in corners]
-    boxes, rectangles = np.array(frames).reshape(-1, 4), np.array(places).reshape(-1, 4)
-    areas = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clip(min=1)
-    sides = np.minimum(rectangles[:, None, 2:], boxes[:, 2:]) - np.maximum(
-        rectangles[:, None, :2], boxes[:, :2]
-    )
-    hides = sides.clip(min=0).prod(axis=-1) / areas
-    return LabelSpots(texts, font_sizes, own, rectangles.T.copy(), hides, {})
+    places, boxes = np.array(places, dtype=int).reshape(-1, 4), np.array(frames).reshape(-1, 4)
+    areas = _areas(places, boxes)
+    around = np.array([_around(places[area.places]) for area in areas]).reshape(-1, 4)
+    return LabelSpots(texts, font_sizes, own, places, areas, around, {})
+
+
+def _areas(places: np.ndarray, boxes: np.ndarray) -> list[Area]:
+    """Halve the picture until there are few places in each part, so that time and memory grow with N, not N squared."""
+    areas, parts = [], [(np.arange(len(places)), np.arange(len(boxes)))]
+    while parts:
+        rows, near = parts.pop()
+        if not len(rows):
+            continue
+        inside = places[rows]
+        near = near[_overlap(boxes[near], _around(inside))]
+        if len(rows) > 256:
+            longer = int(np.ptp(inside[:, 1]) > np.ptp(inside[:, 0]))
+            halves = np.array_split(rows[inside[:, longer].argsort(kind="stable")], 2)
+            parts += [(half, near) for half in halves]
+            continue
+        x1, y1, x2, y2 = boxes[near].T
+        across = np.minimum(inside[:, 2:3], x2) - np.maximum(inside[:, 0:1], x1)
+        down = np.minimum(inside[:, 3:4], y2) - np.maximum(inside[:, 1:2], y1)
+        hides = across.clip(min=0) * down.clip(min=0) / ((x2 - x1) * (y2 - y1)).clip(min=1)
+        areas.append(Area(rows, near, hides))
+    return areas
+
+
+def _around(rectangles: np.ndarray) -> np.ndarray:
+    """The rectangle around some, [K, 4] with K >= 1: [4]."""
+    return np.concatenate([rectangles[:, :2].min(axis=0), rectangles[:, 2:].max(axis=0)])
+
+
+def _overlap(rectangles: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Which of the rectangles, [K, 4], overlap the frame: bool [K]."""
+    return ((rectangles[:, :2] < frame[2:]) & (rectangles[:, 2:] > frame[:2])).all(axis=1)
 
 
 def place_labels(spots: LabelSpots, drawn: list[int]) -> dict[int, Label]:
     """Give each drawn instance's label the best free place, in the order of `drawn`; some find none."""
-    labels, (x1, y1, x2, y2) = {}, spots.places
-    is_drawn = np.zeros(spots.hides.shape[1])
+    labels, is_drawn = {}, np.zeros(len(spots.texts))
     is_drawn[drawn] = 1
+    hidden = np.zeros(len(spots.places))
+    for area in spots.areas:
+        hidden[area.places] = area.hides @ is_drawn[area.instances]
     # A tenth of a box does no harm. Rounded, so that equal places stay equal on every machine.
-    hidden = (spots.hides @ is_drawn).round(6).clip(min=0.1)
+    hidden = hidden.round(6).clip(min=0.1)
     for i in drawn:
         own = spots.own[i]
         if own.start == own.stop:
@@ -349,12 +392,20 @@ def place_labels(spots: LabelSpots, drawn: list[int]) -> dict[int, Label]:
         best = own.start + int(hidden[own].argmin())
         if hidden[best] > 0.75:
             continue
-        labels[i] = Label(int(x1[best]), int(y1[best]), spots.texts[i], spots.font_sizes[i])
+        x1, y1 = spots.places[best, :2].tolist()
+        labels[i] = Label(x1, y1, spots.texts[i], spots.font_sizes[i])
         if best not in spots.clashes:
-            clash = (x1 < x2[best]) & (x2 > x1[best]) & (y1 < y2[best]) & (y2 > y1[best])
-            spots.clashes[best] = np.flatnonzero(clash)
+            spots.clashes[best] = _clashes(spots, best)
         hidden[spots.clashes[best]] = np.inf  # taken
     return labels
+
+
+def _clashes(spots: LabelSpots, place: int) -> np.ndarray:
+    """The places that overlap one of them, itself included: int [K]."""
+    taken = spots.places[place]
+    areas = np.flatnonzero(_overlap(spots.around, taken))
+    near = np.concatenate([spots.areas[i].places for i in areas])
+    return near[_overlap(spots.places[near], taken)]
 
 
 def _font_size(text: str, frame: Frame, unit: float) -> int:

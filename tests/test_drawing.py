@@ -296,6 +296,62 @@ def test_draw_labels_do_not_bury_a_crowd_of_small_instances(monkeypatch):
     assert (covered & p["masks"].any(0)).sum() < 0.1 * p["masks"].sum()
 
 
+def random_frames(count, size, largest, rng):
+    """Boxes here and there, also beyond the picture, some of them empty or twice there."""
+    low = rng.uniform(-5, (size[1], size[0]), (count, 2))
+    frames = np.concatenate([low, low + rng.uniform(0.5, largest, (count, 2))], axis=1).astype(np.float32)
+    if rng.random() < 0.5:
+        frames = frames.round()
+    frames[rng.random(count) < 0.1] = frames[:1]
+    return [tuple(frame) for frame in frames.tolist()]
+
+
+def placed_by_looking_at_all(spots, frames, drawn):
+    """Where `place_labels` has to put the labels: each place is compared with every box and every place."""
+    boxes, places = np.array(frames).reshape(-1, 4), spots.places
+    areas = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clip(min=1)
+    sides = np.minimum(places[:, None, 2:], boxes[:, 2:]) - np.maximum(places[:, None, :2], boxes[:, :2])
+    shares = (sides.clip(min=0).prod(axis=-1) / areas)[:, drawn].sum(axis=1)
+    hidden, labels = shares.round(6).clip(min=0.1), {}
+    for i in drawn:
+        own = range(len(places))[spots.own[i]]
+        best = min(own, key=lambda place: hidden[place], default=None)
+        if best is None or hidden[best] > 0.75:
+            continue
+        x1, y1, x2, y2 = places[best].tolist()
+        labels[i] = drawing.Label(x1, y1, spots.texts[i], spots.font_sizes[i])
+        apart = (places[:, 0] >= x2) | (places[:, 2] <= x1) | (places[:, 1] >= y2) | (places[:, 3] <= y1)
+        hidden[~apart] = math.inf
+    return labels
+
+
+@pytest.mark.parametrize("largest", [10, 60, 400])
+def test_labels_lie_where_looking_at_all_would_put_them(largest):
+    rng, some = np.random.default_rng(largest), 0
+    for count in (0, 1, 2, 10, 40, 150) * 4:
+        size = tuple(rng.integers(20, 1000, 2).tolist())
+        frames = random_frames(count, size, largest, rng)
+        texts = [str(rng.choice(["x 0.50", "coin 0.93", "id 500 (unknown) 0.60"])) for _ in frames]
+        spots = drawing.label_spots(texts, frames, size, max(size) / 640)
+        for drawn in (list(range(count)), rng.permutation(count)[: count // 2].tolist(), list(range(count))):
+            labels = drawing.place_labels(spots, drawn)
+            assert labels == placed_by_looking_at_all(spots, frames, drawn)
+            some += len(labels)
+    assert some > 500
+
+
+def test_placing_labels_grows_with_the_number_of_things_not_its_square():
+    def numbers_kept(count, side):
+        corners = np.random.default_rng(0).uniform(0, side - 20, (count, 2)).tolist()
+        frames = [(x, y, x + 20, y + 20) for x, y in corners]
+        spots = drawing.label_spots(["coin 0.93"] * count, frames, (side, side), 1.0)
+        drawing.place_labels(spots, list(range(count)))
+        return sum(area.hides.size for area in spots.areas) + sum(map(len, spots.clashes.values()))
+
+    # As crowded, on four times the ground.
+    assert numbers_kept(2000, 2000) < 5 * numbers_kept(500, 1000)
+
+
 def test_draw_takes_soft_masks_grey_and_float_pictures():
     p = squares((10, 20, 60, 80))
     expected = draw_instances(GREY, p, CATEGORIES)
