@@ -20,6 +20,7 @@ FLOORS = (  # from the ground up
     ("images", "roi_masks"),
     ("predictions", "display"),
     ("drawing", "inference", "evaluation", "training"),
+    ("inside",),
     ("models", "explorer", "tabletop"),
     ("setup_check", "__init__"),
 )
@@ -82,6 +83,7 @@ def test_every_import_runs_downwards_and_in_no_circle():
         ("images", "def load():\n    import segutils.predictions", "images imports predictions"),
         ("display", "from segutils.predictions import label_name", "display imports predictions"),
         ("inference", "from segutils.models import load_model", "inference imports models"),
+        ("inference", "from segutils.inside import trace", "inference imports inside"),
         ("training", "from segutils import render_scene", "training imports __init__"),
         ("training", "from segutils.tabletop.scene import make_target", "training imports tabletop.scene"),
         ("models.maskrcnn", "from segutils.tabletop import CATEGORIES", "models.maskrcnn imports tabletop"),
@@ -105,6 +107,7 @@ def test_an_import_that_breaks_the_rules_is_found(room, line, fault):
     [
         ("predictions", {"roi_masks"}, {"matplotlib", "ipywidgets", "skimage"}),
         ("inference", {"images", "predictions", "roi_masks"}, {"ipywidgets", "matplotlib.pyplot"}),
+        ("inside", {"images", "inference", "predictions", "roi_masks"}, {"ipywidgets", "matplotlib.pyplot"}),
         ("training", set(), {"matplotlib", "ipywidgets", "skimage"}),
     ],
 )
