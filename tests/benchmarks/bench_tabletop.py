@@ -1,7 +1,7 @@
 """How good the bundled model is: the figures of data/README.md. They take some minutes.
 
-`python3 run.py bench` prints them: AP and calibration on 500 scenes that nothing was chosen by, and the photograph of the
-coins. What the model sees on ordinary photographs is counted on any folder with COCO annotations (`images/` and
+`python3 run.py bench` prints them: AP and calibration on 500 scenes that nothing was chosen by, and the photograph
+of the coins. What the model sees on ordinary photographs is counted in a folder with COCO annotations (`images/` and
 `instances.json`) that the environment variable SEGUTILS_PHOTOGRAPHS names.
 """
 
@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from coins import changed, mask_ious, photograph
-from tqdm import tqdm
-
 from torchvision.ops import box_convert, box_iou
+from tqdm import tqdm
 
 from segutils import (
     expected_calibration_error,
