@@ -36,7 +36,7 @@ from segutils.predictions import Prediction
 
 
 class Suppressed(NamedTuple):
-    """What non-maximum suppression removed, and which box did it. Rows count as in the field `..._kept` beside it."""
+    """What non-maximum suppression removed, and which box did it. Numbers as in the `..._kept` beside it."""
 
     rows: Tensor  # int64 [S], the removed boxes
     by: Tensor  # int64 [S], for each of them the box that was kept instead
@@ -93,6 +93,8 @@ def trace(model: MaskRCNN, image: Tensor) -> Trace:
 
     Raises `TypeError` or `ValueError` where `predict(model, [image])` does.
     """
+    if isinstance(image, list | tuple):
+        raise TypeError("trace looks at one picture, not at a list of them: trace(model, image).")
     batch = prepare_images(model, [image])
     [size] = batch.image_sizes
     features = extract_features(model, batch)
@@ -187,7 +189,7 @@ def find_suppressors(
     """For each box that non-maximum suppression removed: the kept box that did it, and the IoU of the two.
 
     NMS keeps the best box, removes all that overlap it by more than the threshold, and goes on with the best of the
-    rest. So it was the first, in the order of scores, that overlaps enough.
+    rest. So a box was removed by the first one, in the order of scores, that was kept and overlaps it enough.
 
     Takes boxes [R, 4], scores [R] and groups [R] (levels or classes: two groups do not meet); of these rows, those
     that went into NMS, and those that came out, best first.
@@ -261,7 +263,7 @@ def pyramid_level(boxes: Tensor, pooler: MultiScaleRoIAlign) -> Tensor:
     """
     if pooler.scales is None:
         raise ValueError(
-            "The pooler knows its levels after a first run of the model: predict(model, [image])."
+            "The pooler learns its levels when the model first runs: call predict(model, [image]) once."
         )
     finest, coarsest = -int(log2(pooler.scales[0])), -int(log2(pooler.scales[-1]))
     side = box_area(boxes).sqrt()
@@ -283,8 +285,8 @@ def sampling_points(
         output_size: rows and columns.
         sampling_ratio: s, at least 1; `ValueError` otherwise.
         spatial_scale: side of the feature map / side of the picture, for instance 1/4.
-        aligned: lay the picture's corner on the corner of the first cell, half a cell away from its centre, where
-            torchvision's models lay it.
+        aligned: False, as in torchvision's models, takes the picture's corner (0, 0) for the centre of the first cell.
+            True takes it for the corner of that cell, and so reads half a cell further left and up.
 
     Returns:
         float [rows, columns, s, s, 2], x and y in cells; (0, 0) is the centre of the first cell.

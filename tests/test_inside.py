@@ -223,12 +223,14 @@ def test_proposals_are_pooled_from_their_level(model, traces):
                 pooler.sampling_ratio,
                 pooler.scales[level],
             )
-            assert torch.allclose(by_hand, found.pooled[row, :8], rtol=0, atol=1e-5)
+            # Features of random weights run to 50 and more, where float32 itself is no finer than 4e-6.
+            largest = max(1, maps[level].abs().max().item())
+            assert torch.allclose(by_hand, found.pooled[row, :8], rtol=0, atol=1e-5 * largest)
 
 
 def test_sides_just_at_the_edge_between_two_levels_are_rounded_alike():
     pooler = MultiScaleRoIAlign(["0", "1", "2"], 7, 2, canonical_scale=160)
-    with pytest.raises(ValueError, match=r"after a first run of the model: predict\(model, \[image\]\)"):
+    with pytest.raises(ValueError, match=r"when the model first runs: call predict\(model, \[image\]\) once"):
         pyramid_level(torch.zeros(1, 4), pooler)
     maps = {str(i): torch.zeros(1, 1, 64 >> i, 64 >> i) for i in range(3)}
     pooler(maps, [torch.tensor([[0.0, 0, 9, 9]])], [(256, 256)])
@@ -387,7 +389,7 @@ def test_the_trace_can_be_worked_with_and_bad_input_is_refused(pictures):
     found.anchors[0] += 1  # a reader may move an anchor by hand
     as_float = trace(model, pictures[0] / 255)
     assert torch.equal(as_float.prediction["scores"], found.prediction["scores"])
-    with pytest.raises(TypeError, match=r"Picture 1 must be a tensor \[3, H, W\], not list"):
+    with pytest.raises(TypeError, match=r"one picture, not at a list of them: trace\(model, image\)"):
         trace(model, pictures)
     with pytest.raises(ValueError, match=r"Picture 1 must be \[3, H, W\], not \[1, 3"):
         trace(model, interpolate(pictures[0][None] / 255, scale_factor=0.5))
