@@ -188,8 +188,7 @@ def _crop(mask: Tensor, box: list[int], image_size: tuple[int, int], threshold: 
         soft = down[:, top:bottom].T @ wide[:, left:right]
         above = soft > threshold + rounding
         # So near the threshold that rounding decides: there, compute the row just as torchvision does.
-        unsure = np.flatnonzero(above != (soft > threshold - rounding))
-        rows = np.unique(unsure // above.shape[1])
+        rows = np.flatnonzero((above != (soft > threshold - rounding)).any(axis=1))
         upper, scales = _between(down[:, top + rows])
         if len(rows) * _CALL < size[0] * size[1] and (scales == scales.astype(np.float32)).all():
             for row, first, scale in zip(rows, upper, scales):
