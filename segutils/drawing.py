@@ -1,6 +1,8 @@
 """Instances on a picture: masks, outlines, boxes and labels, in the colours of their classes."""
 
 import math
+import unicodedata
+import warnings
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import NamedTuple
 import matplotlib
 import numpy as np
 import torch
+from matplotlib.font_manager import findSystemFonts
+from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -106,7 +110,9 @@ def draw_instances(
     masks, outlines, boxes, labels: whether to draw them.
 
     Small instances are painted over large ones, and colours mix where masks overlap, so both stay visible.
-    Labels keep clear of each other; one that finds no place without hiding an instance is left out.
+    Labels keep clear of each other; one that finds no place without hiding an instance is left out. Letters that DejaVu
+    Sans lacks, such as Chinese ones, are written in a font of this machine that has them. A warning names those that
+    none has.
 
     Returns a new uint8 tensor [3, H, W] on the CPU.
 
@@ -288,16 +294,88 @@ def box_sides(frame: Frame, size: tuple[int, int], unit: float) -> list[tuple[sl
     return [(above, columns), (below, columns), (rows, left), (rows, right)]
 
 
+DEJAVU = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
+"""The font of labels: it comes with matplotlib, so that they look the same on every machine."""
+
+
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans from matplotlib, so that labels look the same on every machine."""
-    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return ImageFont.truetype(str(file), size, layout_engine=ImageFont.Layout.BASIC)
+def _font(size: int, file: str = DEJAVU) -> ImageFont.FreeTypeFont:
+    # Letters of other scripts often need the finer layout, where Pillow has it.
+    engine = ImageFont.Layout.BASIC if file == DEJAVU else None
+    return ImageFont.truetype(file, size, layout_engine=engine)
+
+
+@cache
+def _letters(file: str) -> frozenset[int]:
+    """The code points that a font has letters for: none if Pillow cannot write with it."""
+    try:
+        ImageFont.truetype(file, 20)  # refuses fonts that have one size alone, as some of emoji do
+        return frozenset(FT2Font(file).get_charmap())
+    except (OSError, RuntimeError):  # a broken file among the fonts of a machine is no reason to draw nothing
+        return frozenset()
+
+
+@cache
+def _other_fonts() -> list[str]:
+    """The fonts of this machine, plain ones first."""
+    files = [
+        file for file in findSystemFonts() if "LastResort" not in file
+    ]  # which has a box for every letter
+    return sorted(files, key=lambda file: ("Regular" not in file, "Sans" not in file, file))
+
+
+@cache
+def _font_with(letter: str) -> str | None:
+    """The file of a font that has a letter: DejaVu Sans, or the first other one; None if there is none."""
+    if ord(letter) in _letters(DEJAVU):
+        return DEJAVU
+    return next((file for file in _other_fonts() if ord(letter) in _letters(file)), None)
+
+
+@lru_cache(maxsize=4096)
+def _runs(text: str) -> list[tuple[str, str]]:
+    """Cut a text into runs of one font each: (file of the font, part of the text)."""
+    runs: list[tuple[str, str]] = []
+    for letter in text:
+        file = _font_with(letter) or DEJAVU
+        is_mark = unicodedata.category(letter) in (
+            "Mn",
+            "Mc",
+            "Me",
+            "Cf",
+        )  # accents and the like, and joiners
+        if runs and is_mark and ord(letter) in _letters(runs[-1][0]):
+            file = runs[-1][0]  # the font of the letter before, to which they belong
+        if runs and file == runs[-1][0]:
+            runs[-1] = (file, runs[-1][1] + letter)
+        else:
+            runs.append((file, letter))
+    return runs
+
+
+_warned: set[str] = set()
+
+
+def _warn_of_missing_letters(texts: list[str]) -> None:
+    """Name the letters that no font has, each once."""
+    missing = {letter for letter in set("".join(texts)) if _font_with(letter) is None} - _warned
+    if missing:
+        _warned.update(missing)
+        warnings.warn(
+            "No font on this machine has these letters, so labels show boxes in their place: "
+            f"{' '.join(sorted(missing))}  Install a font that has them, such as one of the Noto fonts, and restart "
+            "Python (the kernel).",
+            stacklevel=4,  # the line that calls draw_instances
+        )
+
+
+def _length(text: str, font_size: int) -> float:
+    return sum(_font(font_size, file).getlength(part) for file, part in _runs(text))
 
 
 def _pill_size(text: str, font_size: int) -> tuple[int, int]:
     """Width and height of the coloured ground of a label."""
-    return round(_font(font_size).getlength(text) + 0.7 * font_size), round(1.4 * font_size)
+    return round(_length(text, font_size) + 0.7 * font_size), round(1.4 * font_size)
 
 
 class Label(NamedTuple):
@@ -331,6 +409,7 @@ class Area(NamedTuple):
 
 def label_spots(texts: list[str], frames: list[Frame], size: tuple[int, int], unit: float) -> LabelSpots:
     """Find the places where each label may go in a picture of `size` (height, width), and what it hides there."""
+    _warn_of_missing_letters(texts)
     font_sizes, own, places = [], [], []
     for text, frame in zip(texts, frames, strict=True):
         font_sizes.append(_font_size(text, frame, unit))
@@ -441,8 +520,12 @@ def label_patch(label: Label, color: Color) -> Patch:
     pill, letters = Image.new("L", (width * scale, height * scale)), Image.new("L", (width, height))
     box = (0, 0, width * scale - 1, height * scale - 1)
     ImageDraw.Draw(pill).rounded_rectangle(box, radius=0.3 * height * scale, fill=255)
-    font = _font(label.font_size)
-    ImageDraw.Draw(letters).text((width / 2, height / 2), label.text, fill=255, font=font, anchor="mm")
+    left = (width - _length(label.text, label.font_size)) / 2
+    for file, part in _runs(label.text):
+        font = _font(label.font_size, file)
+        middle = (left + font.getlength(part) / 2, height / 2)
+        ImageDraw.Draw(letters).text(middle, part, fill=255, font=font, anchor="mm")
+        left += font.getlength(part)
     ground, ink = (np.asarray(image, np.float32) / 255 for image in (pill.reduce(scale), letters))
     return _patch(label.left, label.top, [(ground, color), (ink, _ink(color))])
 

@@ -1,11 +1,13 @@
 """Drawing instances on pictures, and the colours of their classes."""
 
 import math
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from skimage.color import deltaE_ciede2000, rgb2lab
 from unchanged import unchanged
 
@@ -350,6 +352,92 @@ def test_placing_labels_grows_with_the_number_of_things_not_its_square():
 
     # As crowded, on four times the ground.
     assert numbers_kept(2000, 2000) < 5 * numbers_kept(500, 1000)
+
+
+FONTS = Path(drawing.DEJAVU).parent  # matplotlib's: STIX has letters that DejaVu lacks
+
+
+@pytest.fixture
+def fonts(monkeypatch):
+    """Sets the fonts of this machine to some of matplotlib's."""
+    monkeypatch.setattr(drawing, "_warned", set())
+    caches = (drawing._other_fonts, drawing._font_with, drawing._runs)
+
+    def use(*files):
+        monkeypatch.setattr(drawing, "findSystemFonts", lambda: [str(file) for file in files])
+        for function in caches:
+            function.cache_clear()
+
+    yield use
+    for function in caches:
+        function.cache_clear()
+
+
+def written(text, font_size=20):
+    """How much of each pixel of a label is ink."""
+    patch = drawing.label_patch(drawing.Label(0, 0, text, font_size), (255, 255, 255))
+    return 1 - patch.comes[0] / 65280
+
+
+def written_in(file, text, shape, **options):
+    """The same by Pillow: a text in the middle of a label of this shape."""
+    letters = Image.new("L", shape[::-1])
+    font = ImageFont.truetype(str(file), 20, **options)
+    middle = (shape[1] / 2, shape[0] / 2)
+    ImageDraw.Draw(letters).text(middle, text, fill=255, font=font, anchor="mm")
+    return np.array(letters) / 255
+
+
+def inside(ink):
+    return ink[:, 8:-8]  # without the round corners
+
+
+def test_labels_are_written_in_dejavu_whatever_fonts_there_are(fonts):
+    fonts(FONTS / "STIXGeneral.ttf")
+    for text in ("coin 0.93", "playing card 1.00", "✓ tasse à café", "✗ кошка"):
+        ink = written(text)
+        expected = written_in(drawing.DEJAVU, text, ink.shape, layout_engine=ImageFont.Layout.BASIC)
+        assert abs(inside(ink) - inside(expected)).max() < 0.01
+
+
+def test_labels_use_a_font_that_has_the_letters(fonts, tmp_path):
+    broken = tmp_path / "Regular.ttf"
+    broken.write_bytes(b"no font")
+    fonts(broken, FONTS / "LastResortHE-Regular.ttf", FONTS / "cmr10.ttf", FONTS / "STIXGeneral.ttf")
+    text = "\u210a\u210a\u210a"  # script g
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawing.label_spots([text], [(0, 0, 50, 50)], (100, 100), 1.0)
+        ink = written(text)
+    expected = written_in(FONTS / "STIXGeneral.ttf", text, ink.shape)
+    assert inside(expected).any() and abs(inside(ink) - inside(expected)).max() < 0.01
+
+
+def test_labels_mix_fonts(fonts):
+    stix = str(FONTS / "STIXGeneral.ttf")
+    fonts(stix)
+    # An accent that both fonts have stays with its letter; space and score are DejaVu's again.
+    text, accented = "✓ \u210a\u0301 0.93", "\u210a\u0301"
+    assert drawing._runs(text) == [(drawing.DEJAVU, "✓ "), (stix, accented), (drawing.DEJAVU, " 0.93")]
+    lengths = [drawing._length(part, 20) for part in ("✓ ", accented, " 0.93")]
+    assert drawing._length(text, 20) == sum(lengths)
+    ink, left = written(text), 7.0
+    for length in lengths:  # each part is where its length says
+        assert ink[:, round(left) : round(left + length)].max() > 0.8
+        left += length
+
+
+def test_letters_that_no_font_has_are_named_once(fonts):
+    fonts()
+    p, names = squares((10, 20, 60, 80)), ["__background__", "\u676f\u5b50"]
+    with pytest.warns(UserWarning, match="these letters.*: \u5b50 \u676f  Install a font") as record:
+        draw_instances(GREY, p, names)
+    assert record[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw_instances(GREY, p, names)
+    with pytest.warns(UserWarning, match="in their place: \u4e66  Install"):
+        draw_instances(GREY, p, ["__background__", "\u676f\u4e66"])
 
 
 def test_draw_takes_soft_masks_grey_and_float_pictures():
