@@ -339,6 +339,21 @@ def test_the_suppressor_is_the_best_box_that_was_not_suppressed_itself():
     assert [len(part) for part in find_suppressors(boxes, scores, groups, rows, rows, 1.0)] == [0, 0, 0]
 
 
+def test_an_iou_rounded_across_the_threshold_still_has_a_suppressor():
+    """NMS has just removed box 1 for box 0; box 2 overlaps it more, but came later."""
+    boxes = torch.tensor([[0.0, 0, 10, 10], [2, 0, 12, 10], [3, 0, 13, 10]])
+    iou = box_iou(boxes[:1], boxes[1:2])[0]
+    removed, by, overlap = find_suppressors(
+        boxes,
+        torch.tensor([0.9, 0.8, 0.7]),
+        torch.zeros(3, dtype=torch.int64),
+        torch.arange(3),
+        torch.tensor([0, 2]),
+        iou.item() + 1e-6,
+    )
+    assert (removed.tolist(), by.tolist()) == ([1], [0]) and torch.equal(overlap, iou)
+
+
 def test_suppressors_follow_from_a_loop_over_nms():
     torch.manual_seed(0)
     boxes = torch.rand(300, 4) * 60
