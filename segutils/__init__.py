@@ -29,6 +29,7 @@ try:
     from segutils.evaluation import (
         class_iou,
         confusion_matrix,
+        count_mistakes,
         expected_calibration_error,
         mask_iou,
         match_instances,
@@ -40,7 +41,7 @@ try:
     )
 
     # Thresholds, live
-    from segutils.explorer import explore
+    from segutils.explorer import explore, slide
 except (ImportError, RuntimeError) as error:
     raise ImportError(
         f"segutils cannot be imported ({error}). In the course's folder, `python segutils/setup_check.py` says "
@@ -59,6 +60,7 @@ __all__ = [
     "class_colors",
     "class_iou",
     "confusion_matrix",
+    "count_mistakes",
     "draw_instances",
     "expected_calibration_error",
     "explore",
@@ -83,6 +85,7 @@ __all__ = [
     "resize",
     "sample_images",
     "show",
+    "slide",
     "to_semantic",
     "trace",
     "trace_back",

@@ -69,12 +69,17 @@ def show(
 def _show_figure(figure: Figure, alt: str | None) -> None:
     """Show a figure, with a description where there is a place for it, and close it."""
     if "inline" in matplotlib.get_backend():
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", bbox_inches="tight")  # as Jupyter itself does it
-        _display(buffer.getvalue(), "png", alt)
+        _display(figure_png(figure), "png", alt)
     else:
         plt.show()
     plt.close(figure)
+
+
+def figure_png(figure: Figure) -> bytes:
+    """Encode a figure as Jupyter itself does it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight")
+    return buffer.getvalue()
 
 
 def _display(picture: bytes, format: str, alt: str | None) -> None:

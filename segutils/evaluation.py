@@ -179,6 +179,23 @@ def precision_recall(hits: Tensor, scores: Tensor, total: int) -> tuple[Tensor, 
     return ranked / torch.arange(1, len(ranked) + 1, device=ranked.device), ranked / total
 
 
+def count_mistakes(
+    prediction: Prediction, target: Prediction, thresholds: Tensor, mask_threshold: float = 0.5
+) -> tuple[Tensor, Tensor]:
+    """Count misses and false alarms of one picture at many score thresholds: two tensors, int64 [T].
+
+    A hit is what `match_instances` says it is, at mask IoU 0.5. Add the counts up over pictures to choose a threshold.
+
+    prediction, target: dicts with `labels` and `masks`; the prediction with `scores` too. thresholds: [T], 0 to 1.
+
+    Raises what `mask_iou` and `match_instances` raise.
+    """
+    iou = mask_iou(prediction["masks"], target["masks"], mask_threshold)
+    hits = match_instances(iou, prediction, target) >= 0
+    kept = prediction["scores"] >= thresholds[:, None].to(prediction["scores"])  # one row for each threshold
+    return len(target["labels"]) - (kept & hits).sum(dim=1), (kept & ~hits).sum(dim=1)
+
+
 def reliability(hits: Tensor, scores: Tensor, bins: int = 10) -> tuple[Tensor, Tensor, Tensor]:
     """Compare scores with what comes true: sort instances by score into equal bins from 0 to 1.
 

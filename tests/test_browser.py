@@ -86,6 +86,12 @@ def test_the_explorer_follows_the_keyboard(page, tmp_path):
     assert 'img "Scores of ' in tree and 'img "Precision over recall; ' in tree and "- status: " in tree
     assert not re.search(r"- (slider|spinbutton|checkbox|button|img)(?! \")", tree), "something has no name"
 
+    # Checkboxes have their words as a tooltip too; these are words, not HTML.
+    titles = box.locator("input[type=checkbox] ~ span").evaluate_all("spans => spans.map(span => span.title)")
+    assert len(titles) > 6 and not any("<" in title for title in titles)
+
+    # A screen reader reads changes of an element that was there before.
+    box.get_by_role("status").evaluate("status => { window.firstStatus = status; }")
     slider, number = (box.get_by_role(role, name="Score threshold") for role in ("slider", "spinbutton"))
     before = kept_and_shown(box)
     slider.focus()
@@ -122,6 +128,8 @@ def test_the_explorer_follows_the_keyboard(page, tmp_path):
 
     box.get_by_role("button", name="Save picture").press("Enter")
     expect(box.get_by_role("status")).to_contain_text("Saved explored_1.png")
+    assert page.evaluate("window.firstStatus.isConnected")
+    assert "Saved explored_1.png" in page.evaluate("window.firstStatus.textContent")
     with Image.open(tmp_path / "course" / "notebooks" / "explored_1.png") as saved:
         assert saved.format == "PNG" and f"{saved.width} x {saved.height}" in kept_and_shown(box)[0]
 

@@ -17,7 +17,9 @@ from unchanged import unchanged
 
 from segutils import (
     confusion_matrix,
+    count_mistakes,
     expected_calibration_error,
+    filter_model_output,
     mask_iou,
     match_instances,
     mean_average_precision,
@@ -418,6 +420,48 @@ def test_what_lower_scores_do_changes_nothing_for_higher_ones(threshold):
             assert torch.equal(match_instances(iou[keep], first, target, threshold), matches[keep])
             kept += 0 < keep.sum() < len(keep)
     assert kept > 100
+
+
+def test_mistakes_by_hand():
+    found = {"labels": torch.tensor([1, 1, 2]), "scores": torch.tensor([0.9, 0.8, 0.3])}
+    found["masks"] = drawn(LEFT, LEFT, RIGHT)
+    target = {"labels": torch.tensor([1, 2]), "masks": drawn(LEFT, RIGHT)}
+    misses, alarms = count_mistakes(found, target, torch.tensor([0.0, 0.3, 0.31, 0.8, 0.9, 1.0]))
+    assert misses.tolist() == [0, 0, 1, 1, 1, 2] and misses.dtype == torch.int64
+    assert alarms.tolist() == [1, 1, 1, 1, 0, 0] and alarms.dtype == torch.int64
+
+
+@pytest.mark.parametrize("mask_threshold", [0.3, 0.5, 0.8])
+def test_mistakes_equal_those_of_a_filtered_prediction(mask_threshold):
+    torch.manual_seed(0)
+    target = render_scene(1)[1]
+    count = len(target["labels"])
+    found = {"masks": target["masks"][:, None] * torch.rand(count, 1, 480, 640), "labels": target["labels"]}
+    found["scores"] = torch.rand(count)
+    thresholds = torch.tensor([0.0, 0.2, 0.55, 0.9])
+    misses, alarms = count_mistakes(found, target, thresholds, mask_threshold)
+    for threshold, missed, wrong in zip(thresholds, misses, alarms):
+        [kept] = filter_model_output([found], threshold.item())
+        iou = mask_iou(kept["masks"], target["masks"], mask_threshold)
+        hits = (match_instances(iou, kept, target) >= 0).sum()
+        assert (missed, wrong) == (count - hits, len(kept["scores"]) - hits)
+
+
+def test_mistakes_where_nothing_is_found_or_nothing_is_there():
+    something = {"labels": torch.tensor([1]), "scores": torch.tensor([0.5]), "masks": drawn(ALL)}
+    nothing = {
+        "labels": torch.tensor([], dtype=torch.int64),
+        "scores": torch.tensor([]),
+        "masks": drawn(ALL)[:0],
+    }
+    thresholds = torch.tensor([0.4, 0.6])
+    for found, target, missed, wrong in (
+        (nothing, something, [1, 1], [0, 0]),
+        (something, nothing, [0, 0], [1, 0]),
+        (nothing, nothing, [0, 0], [0, 0]),
+    ):
+        misses, alarms = count_mistakes(found, target, thresholds)
+        assert (misses.tolist(), alarms.tolist()) == (missed, wrong)
 
 
 # --- precision_recall ---------------------------------------------------------------------------------------

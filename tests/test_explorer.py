@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import ipywidgets as widgets
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -28,8 +29,9 @@ from segutils import (
     precision_recall,
     predict,
     render_scene,
+    slide,
 )
-from segutils.display import grid_jpeg
+from segutils.display import figure_png, grid_jpeg
 from segutils.explorer.painting import HEIGHT, WIDTH, Painter, fit_to_screen, to_jpeg
 from segutils.explorer.view import View, as_code, take_tally
 from segutils.explorer.widget import STRIP
@@ -137,7 +139,7 @@ def pixels(jpeg):
 
 
 def class_counts(explorer):
-    return [plain(box.description) for box in explorer.classes.values()]
+    return [box.description for box in explorer.classes.values()]
 
 
 def strip_counts(explorer):
@@ -256,8 +258,8 @@ def test_counts_agree_with_the_filter_on_a_real_scene(scene):
     for threshold in (0.05, 0.14, 0.62, 0.97, 1.0):
         explorer.score_threshold.value = threshold
         kept = len(kept_of(explorer.view, prediction)["scores"])
-        assert numbers(explorer) == [kept, 19]
-        assert strip_counts(explorer) == (kept, 0, 19 - kept)
+        assert numbers(explorer) == [kept, len(prediction["scores"])]
+        assert strip_counts(explorer) == (kept, 0, len(prediction["scores"]) - kept)
 
 
 def test_scores_need_not_be_sorted():
@@ -731,9 +733,9 @@ def test_these_outlines_are_thin_in_larger_pictures_too(scene):
     image, prediction, categories, target = scene
     painter = Painter(image, prediction, categories, target)
     view = view_of(prediction, score_threshold=1.0, labels=False, missed=True)
-    tally = take_tally(view, prediction, target, torch.full((19,), -1))
+    tally = take_tally(view, prediction, target, torch.full((len(prediction["scores"]),), -1))
     assert len(tally.missed) == 13
-    picture = painter.paint(view, tally, [""] * 19)
+    picture = painter.paint(view, tally, [""] * len(prediction["scores"]))
     rims = np.any([rim(mask) for mask in target["masks"]], axis=0)
     assert not (picture != image.numpy()).any(0)[~rims].any()
 
@@ -788,13 +790,13 @@ def test_classes_that_share_a_color_get_different_ones_which_stay():
     whole = Painter(image, prediction, names, target)
     for threshold in (0.05, 0.35, 0.6, 0.8):
         explorer.score_threshold.value = threshold
-        for label, box in explorer.classes.items():
-            assert f"background:{swatches[label]};" in box.description
+        for label, swatch in explorer.swatches.items():
+            assert f"background:{swatches[label]}" in swatch.value
         explorer.shown["missed"].value = False  # which draw_instances does not know
         drawn = run(code(explorer), image, prediction, names)
         assert np.array_equal(drawn, painted(whole, explorer.view, prediction, names))
     explorer.classes[13].value = False
-    assert all(f"background:{swatches[label]};" in box.description for label, box in explorer.classes.items())
+    assert all(f"background:{swatches[label]}" in swatch.value for label, swatch in explorer.swatches.items())
 
 
 def test_the_code_beside_the_button_draws_the_view():
@@ -842,10 +844,11 @@ def test_names_of_classes_are_never_html():
     explorer = explore(grey(), cones(), NASTY, truth())
     explorer.classes[1].value = False  # so that the code names the others
     for widget in tree(explorer):
-        for text in (getattr(widget, "value", ""), getattr(widget, "description", "")):
-            if isinstance(text, str):
-                assert "<b>key" not in text and "& <" not in text
-                assert 'a "cup"' not in text and text.count("</code>") <= 1
+        text = getattr(widget, "value", "")
+        if isinstance(text, str):
+            assert "<b>key" not in text and "& <" not in text
+            assert 'a "cup"' not in text and text.count("</code>") <= 1
+        assert not getattr(widget, "description_allow_html", False)
     assert class_counts(explorer)[1] == "<b>key</b> & </code>: 1 kept, 1 dropped"
     assert "<b>key</b> & </code>: 1 kept, 1 dropped" in alt(explorer)
     assert "# <b>key</b> & </code>, two" in code(explorer)
@@ -1037,13 +1040,16 @@ def test_every_control_has_a_name():
             assert not slider.readout
             names.append(number.description)
     assert names == ["Score threshold", "Mask threshold", "Opacity"]
-    assert all(plain(box.description) for box in (*explorer.classes.values(), *explorer.shown.values()))
+    # A checkbox repeats its description as a tooltip, which shows HTML as it is written.
+    for box in (*explorer.classes.values(), *explorer.shown.values()):
+        assert box.description and "<" not in box.description and not box.description_allow_html
     assert all(button.tooltip for button in tree(explorer) if isinstance(button, widgets.Button))
-    assert explorer.status.value.startswith('<div role="status">')
+    assert "<" not in explorer.status.value and "segutils-status" in explorer.status._dom_classes
+    assert "'.segutils-status > .widget-html-content'" in explorer.picture.value
     assert alt(explorer)
     for svg in (explorer.strip, explorer.curve):
         assert ElementTree.fromstring(svg.value).get("role") == "img"
-    swatches = [re.search(r"background:(rgb\([^)]*\))", box.description) for box in explorer.classes.values()]
+    swatches = [re.search(r"background:(rgb\([^)]*\))", one.value) for one in explorer.swatches.values()]
     assert [swatch[1] for swatch in swatches] == [
         "rgb({},{},{})".format(*drawing.class_color(label)) for label in explorer.classes
     ]
@@ -1083,8 +1089,49 @@ def test_the_four_pictures_of_a_scene_are_small_enough_for_a_notebook(scene):
     image, prediction, categories, target = scene
     data, metadata = explore(image, prediction, categories, target)._repr_mimebundle_()
     assert len(data["image/jpeg"]) < 300_000
-    assert data["text/plain"].startswith("Threshold explorer. Kept 14 of 19 instances: ")
+    kept = int((prediction["scores"] >= 0.5).sum())
+    sentence = f"Threshold explorer. Kept {kept} of {len(prediction['scores'])} instances: "
+    assert data["text/plain"].startswith(sentence)
     assert metadata["image/jpeg"]["alt"].count("score >= ") == 4
+
+
+# --- a slider above a figure --------------------------------------------------------------------------------
+
+
+def line(height):
+    figure, ax = plt.subplots(figsize=(2, 1))
+    ax.plot([0, 1], [0, height])
+    return figure
+
+
+def png_of(box):
+    return base64.b64decode(re.search('src="data:image/png;base64,([^"]*)"', box.picture.value)[1])
+
+
+def test_a_figure_follows_its_slider():
+    box = slide(widgets.FloatSlider(value=0.5, min=0, max=1, description="height"), line, "a line & more")
+    assert 'alt="a line &amp; more"' in box.picture.value
+    first = png_of(box)
+    assert first == figure_png(line(0.5)) and Image.open(io.BytesIO(first)).format == "PNG"
+    box.slider.value = 0.9
+    assert png_of(box) == figure_png(line(0.9)) != first
+    plt.close("all")
+
+
+def test_figures_under_a_slider_are_closed():
+    plt.close("all")
+    box = slide(widgets.SelectionSlider(options=[1, 2, 3]), line, "a line")
+    box.slider.value = 3
+    assert plt.get_fignums() == []
+
+
+def test_a_slider_leaves_a_figure_where_widgets_cannot_run():
+    box = slide(widgets.FloatSlider(value=0.5, description="height"), line, "a line")
+    box.slider.value = 2.0
+    data, metadata = box._repr_mimebundle_()
+    assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == box.model_id
+    assert data["text/plain"] == "height: 2.0" and metadata == {"image/png": {"alt": "a line"}}
+    assert base64.b64decode(data["image/png"]) == png_of(box)
 
 
 # --- save ---------------------------------------------------------------------------------------------------

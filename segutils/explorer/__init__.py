@@ -1,4 +1,6 @@
-"""The threshold explorer: move a slider and see at once which instances stay, which go, and what that costs.
+"""Sliders that answer: `explore`, the threshold explorer, and `slide`, a slider above a figure of your own.
+
+Move a slider of the explorer and see at once which instances stay, which go, and what that costs.
 
 The network never runs again. A slider only changes which of its instances are drawn, and where their masks are cut. So
 each instance is drawn once, as a patch (see `drawing`), at the size of the screen; a tick of the slider copies the
@@ -6,12 +8,15 @@ picture, lays the patches of the kept instances on it, and sends it as JPEG. Pos
 goes on are skipped: the front end sends the next one when the kernel is done, and it sends the newest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import ipywidgets as widgets
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from segutils.drawing import frames_of
+from segutils.explorer.sliding import Slide
 from segutils.explorer.widget import Explorer
 from segutils.predictions import Prediction, boolean_masks, check_prediction
 
@@ -57,6 +62,19 @@ def explore(
             boolean_masks(masks)  # refuses NaN and logits now, not when a slider reaches them
     frames_of(prediction, [])  # refuses boxes that are none
     return Explorer(image.cpu(), prediction, categories, target)
+
+
+def slide(slider: widgets.ValueWidget, draw: Callable[[float], Figure], alt: str) -> Slide:
+    """Show a slider, and below it the figure that belongs to its value.
+
+    slider: any widget with a value, such as `widgets.FloatSlider`.
+    draw: takes the value and returns a matplotlib figure, which is closed once it is shown.
+    alt: what there is to see, for people who cannot see it.
+
+    Returns a box of widgets, which shows itself as the last line of a cell. GitHub, nbviewer and printed pages show
+    the figure for the value that the slider has when it is shown.
+    """
+    return Slide(slider, draw, alt)
 
 
 def _to_cpu(prediction: Prediction, keys: Sequence[str]) -> Prediction:

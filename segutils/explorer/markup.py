@@ -74,10 +74,13 @@ def curve(precision: Sequence[float], recall: Sequence[float], kept: int, total:
     )
 
 
-# To people who hear the page, the handles of ipywidgets' sliders have no name, and values with many digits. This runs
-# whenever a new picture is there, and gives each handle name and value of the number field beside it.
-_DESCRIBE_SLIDERS = """
-for (const slider of this.closest('.segutils-explorer')?.querySelectorAll('.widget-slider') ?? []) {
+# For people who hear the page. The handles of ipywidgets' sliders have no name, and values with many digits; and a
+# change of the status is read out only if its element was there before, with this role. So whenever a new picture is
+# there, this gives each handle the name and the value of the number field beside it, and the status its role.
+_DESCRIBE = """
+const box = this.closest('.segutils-explorer');
+box?.querySelector('.segutils-status > .widget-html-content')?.setAttribute('role', 'status');
+for (const slider of box?.querySelectorAll('.widget-slider') ?? []) {
     const handle = slider.querySelector('[role=slider]'), field = slider.parentElement;
     handle.setAttribute('aria-label', field.querySelector('label').textContent);
     handle.setAttribute('aria-valuetext', field.querySelector('input').value);
@@ -85,12 +88,23 @@ for (const slider of this.closest('.segutils-explorer')?.querySelectorAll('.widg
 """
 
 
+def swatch(color: Color) -> str:
+    """A small square of a class's colour."""
+    style = "display:block;margin-top:4px;width:16px;height:16px;border-radius:3px;background:rgb({},{},{})"
+    return f'<span style="{style.format(*color)}"></span>'
+
+
 def picture_tag(jpeg: bytes, size: Sequence[int], alt: str) -> str:
-    """An `img` of a JPEG picture, no wider than its place."""
-    data = base64.b64encode(jpeg).decode()
+    """The picture of the explorer, JPEG, as an `img`."""
+    return image_tag(jpeg, "image/jpeg", alt, f' width="{size[1]}" height="{size[0]}" onload="{_DESCRIBE}"')
+
+
+def image_tag(picture: bytes, mime: str, alt: str, more: str = "") -> str:
+    """An `img` of an encoded picture, no wider than its place."""
+    data = base64.b64encode(picture).decode()
     return (
-        f'<img src="data:image/jpeg;base64,{data}" alt="{html.escape(alt)}" width="{size[1]}" height="{size[0]}" '
-        f'decoding="sync" style="max-width:100%;height:auto;display:block" onload="{_DESCRIBE_SLIDERS}">'
+        f'<img src="data:{mime};base64,{data}" alt="{html.escape(alt)}"{more} decoding="sync" '
+        'style="max-width:100%;height:auto;display:block">'
     )
 
 

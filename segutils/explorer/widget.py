@@ -1,6 +1,5 @@
 """The widget of the explorer: its controls, and what happens when one of them moves."""
 
-import base64
 import contextlib
 import html
 import itertools
@@ -16,8 +15,9 @@ from torch import Tensor
 from segutils import drawing
 from segutils.display import grid_jpeg
 from segutils.evaluation import crop_iou, match_instances, precision_recall
-from segutils.explorer.markup import code_block, curve, picture_tag, score_strip
+from segutils.explorer.markup import code_block, curve, picture_tag, score_strip, swatch
 from segutils.explorer.painting import Painter, fit_to_screen, to_jpeg
+from segutils.explorer.sliding import PicturedBox
 from segutils.explorer.view import Tally, View, as_code, describe, take_tally
 from segutils.predictions import Prediction, label_name, mask_crops
 
@@ -25,7 +25,7 @@ STRIP = (0.1, 0.5, 0.8, 0.95)
 """The score thresholds of the pictures that stand in for the explorer where it cannot run."""
 
 
-class Explorer(widgets.VBox):
+class Explorer(PicturedBox):
     """The box that `explore` returns: the controls, the picture, and what is counted."""
 
     def __init__(
@@ -45,6 +45,11 @@ class Explorer(widgets.VBox):
         found, true = (Counter(p["labels"].tolist() if p else []) for p in (prediction, target))
         most_first = sorted(found | true, key=lambda label: (-found[label], label))
         self.classes = {label: _checkbox("", True, "auto") for label in most_first}
+        place = {"height": "24px", "margin": "0 2px"}
+        self.swatches = {
+            label: widgets.HTML(swatch(self._painter.class_colors[label]), layout=place)
+            for label in most_first
+        }
         names = ["masks", "outlines", "boxes", "labels", "dropped"] + ["missed"] * (target is not None)
         self.shown = {name: _checkbox(name, name != "dropped", "100px") for name in names}
         self.all, self.none = (
@@ -52,6 +57,7 @@ class Explorer(widgets.VBox):
         )
         self.save = _button("Save picture", "Write the picture, in its full size, to a PNG file")
         self.picture, self.strip, self.status, self.curve, self.code = (widgets.HTML() for _ in range(5))
+        self.status.add_class("segutils-status")
 
         super().__init__(self._arrange(score, mask, alpha))
         self.layout.max_width = f"{max(self._painter.size[1] + 300, 900)}px"
@@ -67,9 +73,11 @@ class Explorer(widgets.VBox):
     def _arrange(self, *fields: widgets.HBox) -> list[widgets.Widget]:
         """Sliders above the picture, all else at its side, or below it where the page is narrow."""
         score, mask, alpha = fields
+        row = {"flex": "none", "align_items": "center"}
+        classes = [widgets.HBox([self.swatches[i], box], layout=row) for i, box in self.classes.items()]
         side = [
             widgets.HTML(f"<b>Classes ({len(self.classes)})</b>"),
-            widgets.VBox(list(self.classes.values()), layout={"max_height": "220px", "overflow": "auto"}),
+            widgets.VBox(classes, layout={"max_height": "220px", "overflow": "auto"}),
             *([widgets.HBox([self.all, self.none])] if len(self.classes) > 1 else []),
             widgets.HTML("<b>Drawn</b>"),
             widgets.HBox(list(self.shown.values()), layout={"flex_flow": "row wrap"}),
@@ -123,10 +131,9 @@ class Explorer(widgets.VBox):
         if shown != self._shown:  # often a step of the slider neither keeps nor drops anything
             self._shown, self._jpeg = shown, to_jpeg(self._painter.paint(view, tally, self._texts))
         self.picture.value = picture_tag(self._jpeg, self._painter.size, _alt(view, sentence, counts))
-        self.status.value = f'<div role="status">{sentence}</div>'
+        self.status.value = sentence
         for label, box in self.classes.items():
-            swatch = "background:rgb({},{},{});border-radius:3px".format(*self._painter.class_colors[label])
-            box.description = f'<span style="{swatch}">&emsp;</span> {html.escape(counts[label])}'
+            box.description = counts[label]
         scores = self._prediction["scores"].tolist()
         self.strip.value = score_strip(view, tally, scores, self._painter.colors, has_target)
         self.curve.value = self._curve(tally) if has_target else ""
@@ -160,7 +167,7 @@ class Explorer(widgets.VBox):
         """Draw the view in the size of the picture, and write it to a new file in the folder of the notebook."""
         view, paths = self.view, (Path(f"explored_{number}.png") for number in itertools.count(1))
         path = next(path for path in paths if not path.exists())
-        self.status.value = f'<div role="status">Writing {path} ...</div>'
+        self.status.value = f"Writing {path} ..."
         painter = Painter(self._image, self._prediction, self._categories, self._target)
         canvas = painter.paint(view, self.tally(view), self._texts)
         picture = Image.fromarray(np.moveaxis(canvas, 0, -1).copy())
@@ -173,26 +180,19 @@ class Explorer(widgets.VBox):
             with contextlib.suppress(OSError):  # where nothing can be written, nothing can be removed
                 draft.unlink(missing_ok=True)
             text = f"{path} could not be written in the folder {Path.cwd()}: {error.strerror or error}."
-        self.status.value = f'<div role="status">{html.escape(text)}</div>'
+        self.status.value = html.escape(text)
 
-    def _strip_pictures(self) -> tuple[bytes, str]:
-        """The view at four score thresholds, side by side, as JPEG, and what it says in words."""
+    def still(self) -> tuple[bytes, str, str, str]:
+        """The view at four score thresholds, side by side, and what it says in words."""
         arrays, titles = [], []
         for threshold in STRIP:
             view = self.view._replace(score_threshold=threshold)
             tally = self.tally(view)
             arrays.append(np.moveaxis(self._painter.paint(view, tally, self._texts), 0, -1))
             titles.append(f"score >= {threshold}: {len(tally.kept)} kept, {len(tally.dropped)} dropped")
-        return grid_jpeg(arrays, titles, columns=2), "; ".join(titles)
-
-    def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
-        """The widget, and pictures and a sentence for where it cannot run."""
-        jpeg, alt = self._strip_pictures()
-        data = super()._repr_mimebundle_(**kwargs)
         sentence = describe(self.tally(self.view), self._target is not None)
-        data["text/plain"] = f"Threshold explorer. {sentence}"
-        data["image/jpeg"] = base64.b64encode(jpeg).decode()
-        return data, {"image/jpeg": {"alt": alt}}
+        jpeg = grid_jpeg(arrays, titles, columns=2)
+        return jpeg, "image/jpeg", "; ".join(titles), f"Threshold explorer. {sentence}"
 
 
 def _alt(view: View, sentence: str, counts: dict[int, str]) -> str:
@@ -207,11 +207,11 @@ def _slider(name: str, value: float, low: float, high: float) -> tuple[widgets.F
     # From 0 to 1 whatever the limits, like the strip of scores. And a browser's slider that began at 0.05 could not
     # stand at 0.5: it would count its steps to 0.49999999999999994, and report that as a change.
     slider = widgets.FloatSlider(
-        value=value, min=0, max=1, step=0.01, readout=False, tooltip=name, layout={"width": "260px"}
+        value=value, min=0, max=1, step=0.01, readout=False, tooltip=name, layout={"width": "205px"}
     )
     number = widgets.BoundedFloatText(
         value=value, min=low, max=high, step=0.01, description=name, tooltip=name,
-        style={"description_width": "initial"}, layout={"width": "160px"},
+        style={"description_width": "initial"}, layout={"width": "185px"},
     )  # fmt: skip
 
     def follow(change: dict) -> None:
@@ -225,9 +225,7 @@ def _slider(name: str, value: float, low: float, high: float) -> tuple[widgets.F
 
 def _checkbox(name: str, value: bool, width: str) -> widgets.Checkbox:
     layout = {"width": width, "height": "24px", "min_height": "24px", "margin": "0 2px"}
-    return widgets.Checkbox(
-        description=name, value=value, indent=False, description_allow_html=True, layout=layout
-    )
+    return widgets.Checkbox(description=name, value=value, indent=False, layout=layout)
 
 
 def _button(name: str, tooltip: str) -> widgets.Button:
