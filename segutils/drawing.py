@@ -391,7 +391,7 @@ class LabelSpots(NamedTuple):
     """Where the labels of N instances may go: P places, those of one instance together, the best first."""
 
     texts: list[str]
-    font_sizes: list[int]
+    font_size: int  # one for all, so that no label stands out by its letters
     own: list[slice]  # the places of each instance
     places: np.ndarray  # int [P, 4]: x1, y1, x2, y2
     areas: list["Area"]  # places near each other together; each is in one area
@@ -410,17 +410,16 @@ class Area(NamedTuple):
 def label_spots(texts: list[str], frames: list[Frame], size: tuple[int, int], unit: float) -> LabelSpots:
     """Find the places where each label may go in a picture of `size` (height, width), and what it hides there."""
     _warn_of_missing_letters(texts)
-    font_sizes, own, places = [], [], []
+    font_size, own, places = max(8, round(11 * unit)), [], []
     for text, frame in zip(texts, frames, strict=True):
-        font_sizes.append(_font_size(text, frame, unit))
-        width, height = _pill_size(text, font_sizes[-1])
+        width, height = _pill_size(text, font_size)
         corners = [] if _is_empty(frame) else _places(frame, width, height, size)
         own.append(slice(len(places), len(places) + len(corners)))
         places += [(x, y, x + width, y + height) for x, y in corners]
     places, boxes = np.array(places, dtype=int).reshape(-1, 4), np.array(frames).reshape(-1, 4)
     areas = _areas(places, boxes)
     around = np.array([_around(places[area.places]) for area in areas]).reshape(-1, 4)
-    return LabelSpots(texts, font_sizes, own, places, areas, around, {})
+    return LabelSpots(texts, font_size, own, places, areas, around, {})
 
 
 def _areas(places: np.ndarray, boxes: np.ndarray) -> list[Area]:
@@ -472,7 +471,7 @@ def place_labels(spots: LabelSpots, drawn: list[int]) -> dict[int, Label]:
         if hidden[best] > 0.75:
             continue
         x1, y1 = spots.places[best, :2].tolist()
-        labels[i] = Label(x1, y1, spots.texts[i], spots.font_sizes[i])
+        labels[i] = Label(x1, y1, spots.texts[i], spots.font_size)
         if best not in spots.clashes:
             spots.clashes[best] = _clashes(spots, best)
         hidden[spots.clashes[best]] = np.inf  # taken
@@ -485,15 +484,6 @@ def _clashes(spots: LabelSpots, place: int) -> np.ndarray:
     areas = np.flatnonzero(_overlap(spots.around, taken))
     near = np.concatenate([spots.areas[i].places for i in areas])
     return near[_overlap(spots.places[near], taken)]
-
-
-def _font_size(text: str, frame: Frame, unit: float) -> int:
-    """The largest size, within limits, at which a label is hardly wider than its box."""
-    largest, smallest = max(8, round(13 * unit)), max(8, round(9 * unit))
-    for size in range(largest, smallest, -1):
-        if _pill_size(text, size)[0] <= 1.15 * (frame[2] - frame[0]):
-            return size
-    return smallest
 
 
 def _places(frame: Frame, width: int, height: int, size: tuple[int, int]) -> list[tuple[int, int]]:

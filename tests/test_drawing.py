@@ -321,7 +321,7 @@ def placed_by_looking_at_all(spots, frames, drawn):
         if best is None or hidden[best] > 0.75:
             continue
         x1, y1, x2, y2 = places[best].tolist()
-        labels[i] = drawing.Label(x1, y1, spots.texts[i], spots.font_sizes[i])
+        labels[i] = drawing.Label(x1, y1, spots.texts[i], spots.font_size)
         apart = (places[:, 0] >= x2) | (places[:, 2] <= x1) | (places[:, 1] >= y2) | (places[:, 3] <= y1)
         hidden[~apart] = math.inf
     return labels
@@ -371,6 +371,13 @@ def fonts(monkeypatch):
     yield use
     for function in caches:
         function.cache_clear()
+
+
+def test_labels_of_one_picture_have_letters_of_one_size():
+    frames = [(10, 50, 30, 70), (100, 100, 400, 300), (200, 20, 280, 60)]
+    spots = drawing.label_spots(["key 0.67", "a", "playing card 1.00"], frames, (400, 500), unit=1.0)
+    heights = spots.places[:, 3] - spots.places[:, 1]
+    assert len(set(heights.tolist())) == 1 and heights[0] >= 12
 
 
 def written(text, font_size=20):
