@@ -6,7 +6,10 @@ from collections.abc import Iterator
 # Numbers in the prose that no cell nearby prints: the number of the notebook, the text around the number, and
 # how we know that it's true. Years and versions belong here, and facts that a test checks elsewhere.
 # An exception that is no longer needed is a complaint.
-EXCEPTIONS: list[tuple[str, str, str]] = []
+EXCEPTIONS: list[tuple[str, str, str]] = [
+    ("00", "22 February 2023", "when the article appeared"),
+    ("00", "On 50 ordinary photographs it reported 59 things", "data/README.md, 'How good it is'"),
+]
 
 _DIGITS = re.compile(
     r"(?<![\w.])(?<![a-zA-Z]-)(?:\d{1,3}(?:,\d{3})+(?!\d)|\d[\d_]*)(?:\.\d+)?(?:e[+-]?\d+)?(?:\s?%|\sper\s?cent\b)?"
