@@ -26,6 +26,7 @@ try:
     from segutils.tabletop import CATEGORIES, render_scene
 
     # How good is it?
+    from segutils.average_precision import evaluate
     from segutils.evaluation import (
         class_iou,
         confusion_matrix,
@@ -33,7 +34,6 @@ try:
         expected_calibration_error,
         mask_iou,
         match_instances,
-        mean_average_precision,
         mean_iou,
         pixel_accuracy,
         precision_recall,
@@ -62,6 +62,7 @@ __all__ = [
     "confusion_matrix",
     "count_mistakes",
     "draw_instances",
+    "evaluate",
     "expected_calibration_error",
     "explore",
     "fcn_tabletop",
@@ -75,7 +76,6 @@ __all__ = [
     "mask_iou",
     "maskrcnn_tabletop",
     "match_instances",
-    "mean_average_precision",
     "mean_iou",
     "pixel_accuracy",
     "precision_recall",

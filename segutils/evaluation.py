@@ -1,15 +1,12 @@
-"""How good is a model: class maps compared, instances matched, and mask AP through torchmetrics."""
+"""How good is a model: class maps compared, masks compared, and instances matched with what is really there."""
 
 import operator
-from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.ops import box_iou
-from torchvision.transforms.v2 import functional as F
 
-from segutils.images import check_float_range
-from segutils.predictions import Prediction, check_output, check_prediction, get_boolean_mask, mask_crops
+from segutils.predictions import Prediction, check_prediction, mask_crops
 from segutils.roi_masks import Crop, RoIMasks, check_fraction
 
 
@@ -68,15 +65,23 @@ def mean_iou(confusion: Tensor) -> float:
     return class_iou(confusion).nanmean().item()
 
 
-def mask_iou(masks: Tensor | RoIMasks, others: Tensor | RoIMasks, mask_threshold: float = 0.5) -> Tensor:
+def mask_iou(
+    masks: Tensor | RoIMasks,
+    others: Tensor | RoIMasks,
+    mask_threshold: float = 0.5,
+    iscrowd: Tensor | None = None,
+) -> Tensor:
     """IoU (intersection over union) of each of N masks with each of M others: float64 [N, M], 0 to 1.
 
     Masks are soft, boolean, or a `RoIMasks`, of one picture; soft ones are cut at `mask_threshold` (0 to 1). It is 0
     where both masks are empty. Masks of whole numbers are taken too, as long as one number stands for the thing, 1 or
     255, and 0 for the rest.
 
-    Raises `TypeError` or `ValueError` when the threshold is no number from 0 to 1, when masks are none, or when the
-    two belong to pictures of different sizes.
+    iscrowd: [M], the target's, where it has crowd regions. How much of a mask lies in such a region is then given
+    instead of their IoU, as COCO does, since the region is larger than any thing in it.
+
+    Raises `TypeError` or `ValueError` when the threshold is no number from 0 to 1, when masks are none, when the two
+    belong to pictures of different sizes, or when `iscrowd` is not [M].
     """
     _check_masks("masks", masks)
     _check_masks("others", others)
@@ -84,11 +89,18 @@ def mask_iou(masks: Tensor | RoIMasks, others: Tensor | RoIMasks, mask_threshold
     if masks.shape[-2:] != others.shape[-2:]:
         sizes = " and ".join(f"{m.shape[-1]} x {m.shape[-2]}" for m in (masks, others))
         raise ValueError(f"The masks belong to pictures of different sizes (width x height): {sizes}.")
-    return crop_iou(crops, other_crops)
+    if iscrowd is not None:
+        _check_tensor("iscrowd", iscrowd, "[M], one number for each of the others")
+        if list(iscrowd.shape) != [len(others)]:
+            raise ValueError(
+                f"iscrowd must be [{len(others)}], one number for each of the others, not {list(iscrowd.shape)}."
+            )
+    return crop_iou(crops, other_crops, iscrowd)
 
 
-def crop_iou(crops: list[Crop], others: list[Crop]) -> Tensor:
+def crop_iou(crops: list[Crop], others: list[Crop], iscrowd: Tensor | None = None) -> Tensor:
     """`mask_iou` of masks that have been cut down to their rectangles."""
+    crowds = [False] * len(others) if iscrowd is None else iscrowd.bool().tolist()
     iou = torch.zeros(len(crops), len(others), dtype=torch.float64)
     frames, other_frames = (
         torch.tensor([(x, y, x + m.shape[1], y + m.shape[0]) for x, y, m in c]).reshape(-1, 4)
@@ -100,7 +112,7 @@ def crop_iou(crops: list[Crop], others: list[Crop]) -> Tensor:
         right, bottom = torch.minimum(frames[i, 2:], other_frames[j, 2:]).tolist()
         mask, other = (m[top - y : bottom - y, left - x : right - x] for x, y, m in (crops[i], others[j]))
         shared = int(torch.count_nonzero(mask & other))
-        iou[i, j] = shared / max(areas[i] + other_areas[j] - shared, 1)
+        iou[i, j] = shared / (areas[i] if crowds[j] else max(areas[i] + other_areas[j] - shared, 1))
     return iou
 
 
@@ -113,11 +125,15 @@ def match_instances(
     IoU with it is at least `iou_threshold`, and takes the one with the largest. What lower scores do changes nothing
     for the higher ones.
 
-    iou: [N, M], from `mask_iou`; for boxes from `torchvision.ops.box_iou`.
-    prediction, target: dicts with `labels`; the prediction with `scores` too.
+    An instance without a match that lies in a crowd region of its class gets -2 and is to be ignored: many things are
+    there, none marked, so nobody knows whether it is right. Any number of instances may lie in one.
+
+    iou: [N, M], from `mask_iou`; for boxes from `torchvision.ops.box_iou`, as long as there are no crowd regions.
+    prediction, target: dicts with `labels`; the prediction with `scores` too. Rows of the target in which `iscrowd` is
+        1, if it has that key, are crowd regions: hand `iscrowd` to `mask_iou` too.
 
     Raises `TypeError` or `ValueError` when the threshold is no number from 0 to 1, when `iou` does not fit the two or
-    holds NaN, when a key is missing, when scores are NaN, or when the target has crowd regions (`iscrowd`).
+    holds NaN, when a key is missing, or when scores are NaN.
     """
     check_prediction(prediction, needs=("labels", "scores"))
     check_prediction(target, needs=("labels",), where="The target")
@@ -141,15 +157,13 @@ def match_instances(
         raise ValueError(
             f"iou has {int(iou.isnan().sum())} values that are NaN. Make it with mask_iou or box_iou."
         )
-    if "iscrowd" in target and bool(target["iscrowd"].any()):
-        raise ValueError(
-            "The target has crowd regions (iscrowd = 1), which stand for many things at once. Leave them out: "
-            '{key: target[key][target["iscrowd"] == 0] for key in ("labels", "masks")}.'
-        )
     check_fraction("iou_threshold", iou_threshold)
     device = prediction["labels"].device
     matches, iou = torch.full((len(iou),), -1, device=device), iou.to(device)
     possible = (iou >= iou_threshold) & (prediction["labels"][:, None] == target["labels"].to(device))
+    crowds = crowd_rows(target).to(device)
+    in_crowd = (possible & crowds).any(dim=1)
+    possible &= ~crowds
     for i in prediction["scores"].argsort(descending=True, stable=True).tolist():
         if possible[i].any():
             left = torch.where(possible[i], iou[i], -1)
@@ -157,7 +171,15 @@ def match_instances(
             best = int(torch.nonzero(left == left.max())[-1])
             matches[i] = best
             possible[:, best] = False
+        elif in_crowd[i]:
+            matches[i] = -2
     return matches
+
+
+def crowd_rows(target: Prediction) -> Tensor:
+    """Which rows of a target are crowd regions: bool [M], none where it has no `iscrowd`."""
+    labels = target["labels"]
+    return target["iscrowd"].bool() if "iscrowd" in target else torch.zeros_like(labels, dtype=torch.bool)
 
 
 def precision_recall(hits: Tensor, scores: Tensor, total: int) -> tuple[Tensor, Tensor]:
@@ -184,16 +206,18 @@ def count_mistakes(
 ) -> tuple[Tensor, Tensor]:
     """Count misses and false alarms of one picture at many score thresholds: two tensors, int64 [T].
 
-    A hit is what `match_instances` says it is, at mask IoU 0.5. Add the counts up over pictures to choose a threshold.
+    A hit is what `match_instances` says it is, at mask IoU 0.5; what lies in crowd regions is ignored. Add the counts
+    up over pictures to choose a threshold.
 
     prediction, target: dicts with `labels` and `masks`; the prediction with `scores` too. thresholds: [T], 0 to 1.
 
     Raises what `mask_iou` and `match_instances` raise.
     """
-    iou = mask_iou(prediction["masks"], target["masks"], mask_threshold)
-    hits = match_instances(iou, prediction, target) >= 0
+    iou = mask_iou(prediction["masks"], target["masks"], mask_threshold, target.get("iscrowd"))
+    matches = match_instances(iou, prediction, target)
     kept = prediction["scores"] >= thresholds[:, None].to(prediction["scores"])  # one row for each threshold
-    return len(target["labels"]) - (kept & hits).sum(dim=1), (kept & ~hits).sum(dim=1)
+    things = int((~crowd_rows(target)).sum())
+    return things - (kept & (matches >= 0)).sum(dim=1), (kept & (matches == -1)).sum(dim=1)
 
 
 def reliability(hits: Tensor, scores: Tensor, bins: int = 10) -> tuple[Tensor, Tensor, Tensor]:
@@ -226,45 +250,6 @@ def expected_calibration_error(hits: Tensor, scores: Tensor, bins: int = 10) -> 
     """
     counts, mean_scores, shares = reliability(hits, scores, bins)
     return ((mean_scores - shares).abs().nan_to_num() * counts).sum().div(counts.sum()).item()
-
-
-def mean_average_precision(
-    model: nn.Module, pairs: Iterable[tuple[Tensor, dict[str, Tensor]]], **settings
-) -> dict[str, Tensor]:
-    """COCO's average precision of a model's boxes and masks.
-
-    Nothing is filtered first: AP needs the low scores too.
-
-    Args:
-        model: a Mask R-CNN in eval mode.
-        pairs: pictures, uint8 [3, H, W], and their targets with `boxes`, `labels` and `masks` [N, H, W].
-        **settings: handed to `torchmetrics.detection.MeanAveragePrecision`, for instance `class_metrics=True`.
-
-    Returns:
-        What `MeanAveragePrecision.compute()` returns; `segm_map` and `segm_map_50` are mask AP and AP50, 0 to 1.
-
-    Raises:
-        TypeError or ValueError: the model is not a module, or in train mode; a picture is not a tensor [3, H, W]; the
-            output or a target lacks a key, has NaN scores, or does not fit its picture.
-    """
-    from torchmetrics.detection import MeanAveragePrecision  # heavy, and needed by nobody else
-
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a Mask R-CNN, for example load_model(), not {type(model).__name__}.")
-    if model.training:
-        raise ValueError("the model is in train mode: call model.eval() first")
-    device = next(model.parameters()).device
-    metric = MeanAveragePrecision(iou_type=("bbox", "segm"), backend="faster_coco_eval", **settings)
-    for number, pair in enumerate(pairs, start=1):
-        _check_pair(number, pair)
-        image, target = pair
-        with torch.inference_mode():
-            output = model([F.to_dtype(image, scale=True).to(device)])
-        check_output(output, needs=("boxes", "labels", "scores", "masks"))
-        [found], [truth] = get_boolean_mask(output), get_boolean_mask([target])
-        truth = {name: truth[name] for name in ("boxes", "labels", "masks")}
-        metric.update(*([{name: value.cpu() for name, value in one.items()}] for one in (found, truth)))
-    return metric.compute()
 
 
 def _check_tensor(name: str, value: Tensor, form: str) -> None:
@@ -322,29 +307,4 @@ def _check_masks(name: str, masks: Tensor | RoIMasks) -> None:
         raise ValueError(
             f"{name} must hold one number besides 0, for the pixels of the thing; these hold {listed}. "
             "Make them boolean, for example masks == 1. In PASCAL VOC, 255 marks pixels to ignore."
-        )
-
-
-def _check_pair(number: int, pair: tuple[Tensor, dict[str, Tensor]]) -> None:
-    """Raise `TypeError` or `ValueError` unless a pair is a picture and a target that fits it."""
-    if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise TypeError(
-            "pairs must hold pictures with their targets, [(image, target), ...], "
-            f"but number {number} is of type {type(pair).__name__}."
-        )
-    image, target = pair
-    _check_tensor(f"Picture {number}", image, "uint8 [3, H, W]")
-    if image.ndim != 3 or image.shape[0] != 3:
-        raise ValueError(
-            f"Picture {number} must be [3, H, W], not {list(image.shape)}. load_image gives pictures of this form."
-        )
-    if image.is_floating_point():
-        check_float_range(image)
-    check_prediction(target, ("boxes", "labels", "masks"), f"The target of picture {number}")
-    _check_masks(f"The masks in the target of picture {number}", target["masks"])
-    if target["masks"].shape[-2:] != image.shape[-2:]:
-        sizes = " and ".join(f"{one.shape[-1]} x {one.shape[-2]}" for one in (image, target["masks"]))
-        raise ValueError(
-            f"Picture {number} and the masks in its target differ in size (width x height): {sizes}. "
-            "Load both from files of one size, or resize neither."
         )

@@ -1,4 +1,4 @@
-"""IoU, matching, precision and recall, and mask AP: by hand on little things, and in agreement with pycocotools."""
+"""IoU, matching, precision and recall: by hand on little things, and in agreement with pycocotools."""
 
 import contextlib
 import io
@@ -10,8 +10,6 @@ import torch
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from torch import nn
-from torchmetrics.detection import MeanAveragePrecision
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from unchanged import unchanged
 
@@ -22,7 +20,6 @@ from segutils import (
     filter_model_output,
     mask_iou,
     match_instances,
-    mean_average_precision,
     precision_recall,
     reliability,
     render_scene,
@@ -303,14 +300,28 @@ def test_matching_refuses_nan_and_columns():
         match_instances(iou, prediction, {"labels": target["labels"][:, None]})
 
 
-def test_crowds_are_refused_with_advice_that_works():
-    prediction, masks = found([0.9]), drawn(LEFT, ALL)
-    target = true(1, 1) | {"masks": masks, "iscrowd": torch.tensor([0, 1])}
-    with pytest.raises(ValueError, match=r"crowd regions \(iscrowd = 1\).* Leave them out: ") as refusal:
-        match_instances(mask_iou(masks[:1], target["masks"]), prediction, target)
-    advice = str(refusal.value).split("Leave them out: ")[1].rstrip(".")
-    target = eval(advice, {"target": target})
-    assert match_instances(mask_iou(masks[:1], target["masks"]), prediction, target).tolist() == [0]
+def test_what_lies_in_a_crowd_region_is_ignored():
+    """A thing of its own goes before the region; only a region of the same class counts; many may lie in one."""
+    masks = drawn("#... ....", "##.. ....", "..#. ....", "...# ....", ".... ####")
+    prediction = found([0.9, 0.8, 0.7, 0.6, 0.5], [1, 1, 1, 2, 1])
+    target = true(1, 1) | {"masks": drawn("##.. ....", "#### ...."), "iscrowd": torch.tensor([0, 1])}
+    iou = mask_iou(masks, target["masks"], iscrowd=target["iscrowd"])
+    assert torch.equal(iou, iou_of([1 / 2, 1], [1, 1], [0, 1], [0, 1], [0, 0]))
+    assert match_instances(iou, prediction, target).tolist() == [0, -2, -2, -1, -1]
+    misses, false_alarms = count_mistakes(
+        prediction | {"masks": masks}, target, torch.tensor([0.0, 0.75, 0.95])
+    )
+    assert misses.tolist() == [0, 0, 1] and false_alarms.tolist() == [2, 0, 0]
+
+
+def test_iscrowd_must_fit_the_others():
+    with pytest.raises(
+        ValueError, match=r"iscrowd must be \[2\], one number for each of the others, not \[1\]"
+    ):
+        mask_iou(drawn(LEFT), drawn(LEFT, ALL), iscrowd=torch.tensor([1]))
+    with pytest.raises(TypeError, match="iscrowd must be a tensor .*, not list"):
+        mask_iou(drawn(LEFT), drawn(LEFT), iscrowd=[1])
+    assert mask_iou(drawn(NOTHING), drawn(ALL), iscrowd=torch.tensor([1])) == 0
 
 
 def random_picture(random, classes, noisy):
@@ -346,7 +357,8 @@ def coco_dataset(instances, classes):
     for image_id, picture in enumerate(instances):
         for row, (label, mask) in enumerate(zip(picture["labels"].tolist(), picture["masks"])):
             annotation = {"id": len(annotations) + 1, "image_id": image_id, "category_id": label, "row": row}
-            annotation |= {"segmentation": rle(mask), "area": int(mask.sum()), "iscrowd": 0}
+            annotation |= {"segmentation": rle(mask), "area": int(mask.sum())}
+            annotation["iscrowd"] = int(picture["iscrowd"][row]) if "iscrowd" in picture else 0
             if "scores" in picture:
                 annotation["score"] = picture["scores"][row].item()
             annotations.append(annotation)
@@ -377,21 +389,26 @@ def coco_matches(evaluation, pairs, number):
     for result in filter(None, evaluation.evalImgs):
         for found_id, true_id in zip(result["dtIds"], result["dtMatches"][number].astype(int)):
             if true_id:
-                row = evaluation.cocoDt.anns[found_id]["row"]
-                matches[result["image_id"]][row] = evaluation.cocoGt.anns[true_id]["row"]
+                row, thing = evaluation.cocoDt.anns[found_id]["row"], evaluation.cocoGt.anns[true_id]
+                matches[result["image_id"]][row] = -2 if thing["iscrowd"] else thing["row"]
     return matches
 
 
+@pytest.mark.parametrize("crowds", [False, True], ids=["", "with crowds"])
 @pytest.mark.parametrize("noisy", [True, False], ids=["noisy", "with equal IoUs"])
-def test_matches_equal_those_of_pycocotools(noisy):
+def test_matches_equal_those_of_pycocotools(noisy, crowds):
     pairs, thresholds = random_pictures(noisy=noisy), (0.5, 0.75)
+    if crowds:
+        random = np.random.default_rng(1)
+        for _, target in pairs:
+            target["iscrowd"] = torch.from_numpy((random.random(len(target["labels"])) < 0.3).astype(int))
     evaluation = coco_evaluation(pairs, 3, thresholds)
-    hits = misses = beaten = other_class = equal = 0
+    hits = misses = ignored = beaten = other_class = equal = 0
     wrong = []
     for number, threshold in enumerate(thresholds):
         theirs = coco_matches(evaluation, pairs, number)
         for picture, ((prediction, target), expected) in enumerate(zip(pairs, theirs)):
-            iou = mask_iou(prediction["masks"], target["masks"])
+            iou = mask_iou(prediction["masks"], target["masks"], iscrowd=target.get("iscrowd"))
             matches = match_instances(iou, prediction, target, threshold)
             if not torch.equal(matches, expected):
                 wrong.append((threshold, picture, matches.tolist(), expected.tolist()))
@@ -399,12 +416,14 @@ def test_matches_equal_those_of_pycocotools(noisy):
             same = near & (prediction["labels"][:, None] == target["labels"])
             hit = expected >= 0
             hits, misses = hits + hit.sum(), misses + (~hit).sum()
+            ignored += (expected == -2).sum()
             beaten += (same.any(1) & ~hit).sum()
             other_class += (near.any(1) & ~same.any(1)).sum()
             best = torch.where(same, iou, -1)
             equal += sum(((row == row.max()) & (row > 0)).sum() > 1 for row in best if len(row))
     assert min(hits, misses, beaten, other_class) > 100  # so that it can fail
     assert noisy or equal > 50
+    assert not crowds or ignored > 100
     assert not wrong, f"{len(wrong)} of {2 * len(pairs)} differ; the first (ours, theirs): {wrong[0]}"
 
 
@@ -558,139 +577,6 @@ def test_the_area_under_the_curve_is_the_ap_of_pycocotools(number, threshold):
     assert 0.03 < ours < 0.9
     assert ours == pytest.approx(evaluation.eval["precision"][number].mean(), abs=1e-12)
     assert recall[-1].item() == evaluation.eval["recall"][number].item()
-
-
-# --- mean_average_precision ---------------------------------------------------------------------------------
-
-
-class Oracle(nn.Module):
-    """Answers with the truth, moved to the right by some pixels; a share of the things it keeps to itself."""
-
-    def __init__(self, targets, shift=0, keep=1.0):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
-        self.targets, self.shift, self.keep = list(targets), shift, keep
-        self.eval()
-
-    def forward(self, images):
-        assert all(0 <= image.min() and image.max() <= 1 for image in images)
-        target = self.targets.pop(0)
-        masks = target["masks"].float().roll(self.shift, -1)[:, None]
-        n = int(len(masks) * self.keep)
-        boxes = target["boxes"] + torch.tensor([self.shift, 0, self.shift, 0])
-        scores = torch.linspace(0.9, 0.1, len(masks))
-        prediction = {"boxes": boxes, "labels": target["labels"], "scores": scores, "masks": masks}
-        return [{name: value[:n] for name, value in prediction.items()}]
-
-
-@pytest.fixture(scope="module")
-def pairs():
-    return [render_scene(seed, (240, 320)) for seed in range(4)]
-
-
-def targets(pairs):
-    return [target for _, target in pairs]
-
-
-def test_the_truth_gets_1_and_silence_0(pairs):
-    perfect = mean_average_precision(Oracle(targets(pairs)), pairs)
-    assert perfect["segm_map"] == perfect["segm_map_50"] == perfect["bbox_map"] == 1
-    silent = mean_average_precision(Oracle(targets(pairs), keep=0), pairs)
-    assert silent["segm_map"] == 0
-
-
-def test_a_small_shift_costs_little_and_a_large_one_all(pairs):
-    near = mean_average_precision(Oracle(targets(pairs), shift=4), pairs)
-    far = mean_average_precision(Oracle(targets(pairs), shift=100), pairs)
-    assert 0.2 < near["segm_map"] < near["segm_map_50"] <= 1
-    assert far["segm_map"] < 0.05
-
-
-def test_it_agrees_with_pycocotools(pairs):
-    ours = mean_average_precision(Oracle(targets(pairs), shift=5), pairs)
-    metric = MeanAveragePrecision(iou_type=("bbox", "segm"), backend="pycocotools")
-    oracle = Oracle(targets(pairs), shift=5)
-    for image, target in pairs:
-        found = oracle([image / 255])[0]
-        found["masks"] = found["masks"][:, 0] > 0.5
-        truth = {"boxes": target["boxes"], "labels": target["labels"], "masks": target["masks"].bool()}
-        metric.update([{name: value.detach() for name, value in found.items()}], [truth])
-    theirs = metric.compute()
-    for name in ("segm_map", "segm_map_50", "segm_map_75", "bbox_map"):
-        assert float(ours[name]) == pytest.approx(float(theirs[name]), abs=1e-6)
-
-
-def test_nothing_handed_in_is_changed(pairs):
-    before = [(image.clone(), {k: v.clone() for k, v in target.items()}) for image, target in pairs]
-    mean_average_precision(Oracle(targets(pairs)), pairs)
-    for (image, target), (old_image, old_target) in zip(pairs, before, strict=True):
-        assert torch.equal(image, old_image)
-        assert all(torch.equal(target[name], old_target[name]) for name in target)
-
-
-def test_a_model_in_train_mode_is_refused(pairs):
-    with pytest.raises(ValueError, match="train mode: call model.eval"):
-        mean_average_precision(Oracle(targets(pairs)).train(), pairs)
-
-
-def with_target(pairs, **changes):
-    """The pairs; in the target of the second, some keys have other values, or are left out (None)."""
-    first, (image, target) = pairs[:2]
-    changed = {key: value for key, value in (target | changes).items() if value is not None}
-    return [first, (image, changed)]
-
-
-def test_pairs_that_are_no_pictures_with_targets_are_refused(pairs):
-    (image, target), *_ = pairs
-    voc = target["masks"].clone()
-    voc[0, 0, 0] = 255
-    cases = [
-        ((image, target), TypeError, r"\[\(image, target\), ...\], but number 1 is of type Tensor"),
-        ([image, image], TypeError, "but number 1 is of type Tensor"),
-        ([(image.numpy(), target)], TypeError, "Picture 1 must be a tensor .*, not ndarray. torch.as_tensor"),
-        (
-            [(image.permute(1, 2, 0), target)],
-            ValueError,
-            r"Picture 1 must be \[3, H, W\], not \[240, 320, 3\]",
-        ),
-        ([(image.float(), target)], ValueError, "A float picture holds values from 0 to 1.*Divide it by 255"),
-        ([(image, [target])], TypeError, "The target of picture 1 must be a dict .*, not list"),
-        (
-            with_target(pairs, masks=None),
-            ValueError,
-            "The target of picture 2 has no masks. Its keys are: boxes",
-        ),
-        (with_target(pairs, boxes=None, labels=None), ValueError, "picture 2 has no boxes and no labels"),
-        (with_target(pairs, labels=[1]), TypeError, "The target of picture 2: labels must be a tensor"),
-        (
-            with_target(pairs, masks=pairs[1][1]["masks"][..., 1:]),
-            ValueError,
-            "Picture 2 .*: 320 x 240 and 319 x 240",
-        ),
-        (
-            [(image, target | {"masks": voc})],
-            ValueError,
-            "masks in the target of picture 1 must hold one number .* 255",
-        ),
-    ]
-    for given, error, message in cases:
-        with pytest.raises(error, match=message):
-            mean_average_precision(Oracle(targets(pairs)), given)
-
-
-def test_what_is_no_mask_rcnn_is_refused(pairs):
-    with pytest.raises(TypeError, match=r"model must be a Mask R-CNN, for example load_model\(\), not str"):
-        mean_average_precision("coco", pairs)
-
-    class OnlyBoxes(Oracle):
-        def forward(self, images):
-            [found] = super().forward(images)
-            return [{key: value for key, value in found.items() if key != "masks"}]
-
-    with pytest.raises(
-        ValueError, match="Picture 1 of the output has no masks. Its keys are: boxes, labels, scores"
-    ):
-        mean_average_precision(OnlyBoxes(targets(pairs)), pairs)
 
 
 # --- confusion_matrix -------------------------------------------------------------------------------------------

@@ -1327,7 +1327,6 @@ def test_names_of_classes_have_to_be_a_list():
             ValueError,
             "masks of the target are 70 x 60 .* is 80 x 60",
         ),
-        (TARGET | {"iscrowd": torch.tensor([0, 0, 0, 1])}, ValueError, "The target has crowd regions"),
         (TARGET | {"masks": TARGET["masks"] * 2.0}, ValueError, "Soft masks hold values from 0 to 1"),
     ],
 )
@@ -1339,3 +1338,20 @@ def test_other_targets_are_refused(target, error, message):
 def test_a_target_that_says_there_are_no_crowds_is_taken():
     explorer = explore(grey(), GOOD, CATEGORIES, TARGET | {"iscrowd": torch.zeros(4, dtype=torch.int64)})
     assert numbers(explorer) == numbers(explore(grey(), GOOD, CATEGORIES, TARGET))
+
+
+def test_what_lies_in_a_crowd_region_is_neither_a_hit_nor_a_false_alarm():
+    crowd = {"labels": GOOD["labels"][2:3], "masks": GOOD["masks"][2:3]}
+    target = {key: torch.cat([TARGET[key], value]) for key, value in crowd.items()}
+    for iscrowd, sentence in (
+        (0, "4 hits, 1 false alarm, 1 missed. Precision 0.80, recall 0.80."),
+        (1, "3 hits, 1 false alarm, 1 missed, 1 ignored in crowd regions. Precision 0.75, recall 0.75."),
+    ):
+        counted = target | {"iscrowd": torch.tensor([0, 0, 0, 0, iscrowd])}
+        with unchanged(counted):
+            explorer = explore(grey(), GOOD, CATEGORIES, counted)
+            explorer.score_threshold.value = 0
+        assert explorer.status.value == f"Kept 5 of 5 instances: {sentence}"
+        strip = explorer.strip.value
+        assert strip.count("×</text>") == 1
+        assert ("rings: dropped or ignored" in strip) == bool(iscrowd)

@@ -18,9 +18,13 @@ FOLDER = Path(segutils.__file__).parent
 
 FLOORS = (  # from the ground up
     ("images", "roi_masks"),
-    ("predictions", "display"),
-    ("drawing", "inference", "evaluation", "training"),
-    ("inside",),
+    ("predictions", "display", "rle"),
+    ("drawing", "inference", "evaluation", "training", "measuring", "annotations"),
+    (
+        "average_precision",
+        "inside",
+    ),
+    ("inside_figures",),
     ("models", "explorer", "tabletop"),
     ("setup_check", "__init__"),
 )
@@ -108,6 +112,12 @@ def test_an_import_that_breaks_the_rules_is_found(room, line, fault):
         ("predictions", {"roi_masks"}, {"matplotlib", "ipywidgets", "skimage"}),
         ("inference", {"images", "predictions", "roi_masks"}, {"ipywidgets", "matplotlib.pyplot"}),
         ("inside", {"images", "inference", "predictions", "roi_masks"}, {"ipywidgets", "matplotlib.pyplot"}),
+        ("evaluation", {"predictions", "roi_masks"}, {"ipywidgets", "matplotlib", "skimage", "pycocotools"}),
+        (
+            "average_precision",
+            {"evaluation", "predictions", "rle", "roi_masks"},
+            {"ipywidgets", "matplotlib", "skimage", "pycocotools"},
+        ),
         ("training", set(), {"matplotlib", "ipywidgets", "skimage"}),
     ],
 )

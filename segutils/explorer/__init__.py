@@ -31,7 +31,7 @@ def explore(
         do not follow the mask threshold.
     categories: the names of the classes, `weights.meta["categories"]`.
     target: the true labels and masks, if they are known. Then hits, false alarms and misses are counted too, at mask
-        IoU 0.5 and as COCO counts them (see `match_instances`).
+        IoU 0.5 and as COCO counts them (see `match_instances`); crowd regions (`iscrowd`) are ignored.
 
     Returns a box of widgets, which shows itself as the last line of a cell. GitHub, nbviewer and printed pages show
     four pictures instead. Nothing that is handed in is changed.

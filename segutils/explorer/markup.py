@@ -11,7 +11,8 @@ from segutils.explorer.view import Tally, View
 
 def score_strip(view: View, tally: Tally, scores: list[float], colors: list[Color], has_target: bool) -> str:
     """The scores of all instances as dots on a line from 0 to 1, with the threshold, as SVG."""
-    stacks, dots, kept, right = Counter(), [], set(tally.kept), set(tally.hits)
+    stacks, dots, right = Counter(), [], set(tally.hits)
+    kept = set(tally.kept) - set(tally.ignored)
     rows = tally.kept + tally.dropped
     columns = [_column(scores[i]) for i in rows]
     step = min(8.0, 34 / max(Counter(columns).values(), default=1))
@@ -33,9 +34,8 @@ def score_strip(view: View, tally: Tally, scores: list[float], colors: list[Colo
         f'<text x="{2 + 96 * v}%" y="62" text-anchor="middle">{v:g}</text>'
         for v in (0, 0.25, 0.5, 0.75, 1)
     )
-    marks = (
-        "dots: hits, crosses: false alarms, rings: dropped" if has_target else "dots: kept, rings: dropped"
-    )
+    marks = "dots: hits, crosses: false alarms" if has_target else "dots: kept"
+    marks += ", rings: dropped or ignored" if tally.ignored else ", rings: dropped"
     return (
         f'<svg role="img" aria-label="Scores of {len(rows)} instances; {marks}; the threshold is at '
         f'{view.score_threshold:.2f}" width="100%" height="66" font-size="11" fill="currentColor" '

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from segutils.evaluation import crowd_rows
 from segutils.predictions import Prediction, label_name
 
 
@@ -29,6 +30,7 @@ class Tally(NamedTuple):
     kept: list[int]
     dropped: list[int]
     hits: list[int]  # of the kept; none without a target
+    ignored: list[int]  # of the kept, those that lie in crowd regions: neither hits nor false alarms
     missed: list[int]  # rows of the target
     total: int  # things of the chosen classes in the target
 
@@ -48,11 +50,13 @@ def take_tally(
     likely = (prediction["scores"] >= view.score_threshold).tolist()
     kept = [i for i in chosen if likely[i]]
     if target is None:
-        return Tally(kept, chosen[len(kept) :], [], [], 0)
-    things = [row for row, label in enumerate(target["labels"].tolist()) if label in view.classes]
+        return Tally(kept, chosen[len(kept) :], [], [], [], 0)
+    true = zip(target["labels"].tolist(), crowd_rows(target).tolist())
+    things = [row for row, (label, crowd) in enumerate(true) if label in view.classes and not crowd]
     found = {i: int(matches[i]) for i in kept if matches[i] >= 0}
     missed = sorted(set(things) - set(found.values()))
-    return Tally(kept, chosen[len(kept) :], list(found), missed, len(things))
+    ignored = [i for i in kept if matches[i] == -2]
+    return Tally(kept, chosen[len(kept) :], list(found), ignored, missed, len(things))
 
 
 def as_code(view: View, all_classes: Sequence[int], categories: Sequence[str]) -> str:
@@ -80,11 +84,12 @@ def describe(tally: Tally, has_target: bool) -> str:
     text = f"Kept {len(tally.kept)} of {count} {'instance' if count == 1 else 'instances'}"
     if not has_target:
         return f"{text}."
-    hits, kept = len(tally.hits), len(tally.kept)
+    hits, kept = len(tally.hits), len(tally.kept) - len(tally.ignored)
     wrong = f"{kept - hits} false {'alarm' if kept - hits == 1 else 'alarms'}"
     precision = f"{hits / kept:.2f}" if kept else "undefined (nothing is kept)"
     recall = f"{hits / tally.total:.2f}" if tally.total else "undefined (there is nothing to find)"
+    ignored = f", {len(tally.ignored)} ignored in crowd regions" if tally.ignored else ""
     return (
-        f"{text}: {hits} {'hit' if hits == 1 else 'hits'}, {wrong}, {len(tally.missed)} missed. "
+        f"{text}: {hits} {'hit' if hits == 1 else 'hits'}, {wrong}, {len(tally.missed)} missed{ignored}. "
         f"Precision {precision}, recall {recall}."
     )

@@ -114,11 +114,13 @@ class Explorer(PicturedBox):
     def tally(self, view: View) -> Tally:
         """What a view keeps, drops and misses."""
         if self._target is not None and view.mask_threshold != self._matched_at:
-            iou = crop_iou(mask_crops(self._prediction["masks"], view.mask_threshold), self._things)
+            crops = mask_crops(self._prediction["masks"], view.mask_threshold)
+            iou = crop_iou(crops, self._things, self._target.get("iscrowd"))
             self._matches = match_instances(iou, self._prediction, self._target)
             self._matched_at = view.mask_threshold
             texts = drawing.label_texts(self._prediction, self._categories)
-            self._texts = [f"{'✓' if row >= 0 else '✗'} {text}" for row, text in zip(self._matches, texts)]
+            signs = ["✓" if row >= 0 else "✗" if row == -1 else "–" for row in self._matches.tolist()]
+            self._texts = [f"{sign} {text}" for sign, text in zip(signs, texts)]
         return take_tally(view, self._prediction, self._target, self._matches)
 
     def _update(self, _change: object = None) -> None:
@@ -150,10 +152,12 @@ class Explorer(PicturedBox):
         return counts
 
     def _curve(self, tally: Tally) -> str:
-        rows = tally.kept + tally.dropped
+        rows = [
+            i for i in tally.kept + tally.dropped if self._matches[i] != -2
+        ]  # not what lies in crowd regions
         hits, scores = self._matches[rows] >= 0, self._prediction["scores"][rows]
         precision, recall = (values.tolist() for values in precision_recall(hits, scores, tally.total))
-        return curve(precision, recall, len(tally.kept), tally.total)
+        return curve(precision, recall, len(tally.kept) - len(tally.ignored), tally.total)
 
     def _choose(self, wanted: bool) -> None:
         """Tick all classes, or none, and draw once."""

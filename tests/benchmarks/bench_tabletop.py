@@ -16,6 +16,7 @@ from torchvision.ops import box_convert, box_iou
 from tqdm import tqdm
 
 from segutils import (
+    evaluate,
     expected_calibration_error,
     filter_model_output,
     get_boolean_mask,
@@ -23,25 +24,29 @@ from segutils import (
     load_model,
     mask_iou,
     match_instances,
-    mean_average_precision,
     predict,
     reliability,
     render_scene,
 )
+from segutils.predictions import mask_crops
+from segutils.rle import encode_rle
 from segutils.tabletop import CATEGORIES
 from segutils.tabletop.recipes import TEST_SEEDS
 
 
 def test_average_precision():
     model, _ = load_model("tabletop")
-    scenes = (render_scene(seed) for seed in tqdm(TEST_SEEDS, disable=None))
-    result = mean_average_precision(model, scenes, class_metrics=True)
+    predictions, targets = [], []
+    for seed in tqdm(TEST_SEEDS, disable=None):
+        image, target = render_scene(seed)
+        predictions += predict(model, [image])
+        targets.append(target | {"masks": encode_rle(mask_crops(target["masks"].bool()), image.shape[1:])})
+    mask, box = (evaluate(predictions, targets, CATEGORIES, iou_type) for iou_type in ("segm", "bbox"))
     print(f"\n\n{len(TEST_SEEDS)} unseen scenes, 640x480 pixels\n\n| | mask | box |\n|---|---|---|")
-    for name, key in (("AP", "map"), ("AP50", "map_50"), ("AP75", "map_75")):
-        print(f"| {name} | {result[f'segm_{key}']:.3f} | {result[f'bbox_{key}']:.3f} |")
-    per_class = zip(result["segm_map_per_class"], result["bbox_map_per_class"], strict=True)
-    for label, (mask, box) in zip(result["classes"].tolist(), per_class, strict=True):
-        print(f"| AP, {CATEGORIES[label]} | {mask:.3f} | {box:.3f} |")
+    for name in ("AP", "AP50", "AP75"):
+        print(f"| {name} | {mask[name]:.3f} | {box[name]:.3f} |")
+    for name, mask_ap in mask["per_class"].items():
+        print(f"| AP, {name} | {mask_ap:.3f} | {box['per_class'][name]:.3f} |")
 
 
 def test_coins():
