@@ -26,7 +26,7 @@ CASES = [r"\*with (?:tabletop|coco)\b[^*]*\*", r"\(with (?:tabletop|coco)\b[^)]*
 
 
 def header(notebook: NotebookNode) -> Iterator[str]:
-    """The first cell: a title, goals, what is needed, minutes, and the Colab badge."""
+    """The first cell: a title, goals, what is needed, and minutes."""
     first = notebook.cells[0]
     if first.cell_type != "markdown" or not first.source.startswith("# "):
         yield "the first cell does not start with a title: '# ...'"
@@ -127,8 +127,13 @@ def asserts(notebook: NotebookNode) -> Iterator[str]:
 
 
 def one_model(notebook: NotebookNode) -> Iterator[str]:
-    """No code asks which model was loaded, and no prose tells the models apart case by case."""
+    """No code asks which model was loaded, and no prose tells the models apart case by case.
+
+    The generated cell does ask: it warns a reader who runs another model that the text is about the bundled one.
+    """
     for cell in code_cells(notebook):
+        if "google.colab" in cell.source:
+            continue
         for node in ast.walk(tree(cell)):
             # what decides in if, while, assert, x if y else z and [... if y], and what is kept in a name for it
             conditions = [getattr(node, "test", None), *getattr(node, "ifs", [])]
@@ -257,7 +262,7 @@ def numbers_in_prose(notebook: NotebookNode) -> Iterator[str]:
     """
     sections, evidence = _sections(notebook), [_evidence(cell) for cell in notebook.cells]
     code = [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
-    chapter = (re.match(r"# (\d\d)", notebook.cells[0].source) or [None, None])[1]
+    chapter = (re.match(r"# (\d\d[a-z]?)\b", notebook.cells[0].source) or [None, None])[1]
     excused = [text for where, text, _ in EXCEPTIONS if where == chapter]
     needed = set()
     for i, cell in enumerate(notebook.cells):
@@ -300,12 +305,16 @@ def _written(cell: NotebookNode) -> list[str]:
     if cell.cell_type != "markdown":
         return []
     text = _unfenced(cell.source)
-    text = re.sub(r"\[[^\]]*\]\(\d\d_\w+\.ipynb[^)]*\)", "", text)  # links to notebooks, with their titles
+    text = re.sub(
+        r"\[[^\]]*\]\(\d\d[a-z]?_\w+\.ipynb[^)]*\)", "", text
+    )  # links to notebooks, with their titles
     text = re.sub(r"\]\([^)]*\)|https?://\S+|</?[a-zA-Z][^>]*>", " ", text)  # where links lead; HTML tags
     text = re.sub(r"\b0 to (1|255)\b", "", text)  # what floats and bytes hold
-    text = re.sub(r"^\s*\d+\. |^#+ \d+\b|^\*\*Time\*\*.*", "", text, flags=re.M)  # lists, titles, minutes
     text = re.sub(
-        r"(?i)\b(exercise|step) \d\b|\bnotebooks? \d\d((, | and | to | or )\d\d)*|\b0\d\b", "", text
+        r"^\s*\d+\. |^#+ \d+[a-z]?\b|^\*\*Time\*\*.*", "", text, flags=re.M
+    )  # lists, titles, minutes
+    text = re.sub(
+        r"(?i)\b(exercise|step) \d\b|\bnotebooks? \d\d((, | and | to | or )\d\d)*|\b0\d[a-z]?\b", "", text
     )
     return [" ".join(text.split())]
 

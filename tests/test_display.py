@@ -188,6 +188,16 @@ def test_show_in_a_notebook_is_a_png_with_a_description_for_a_figure(notebook):
     assert plt.get_fignums() == []
 
 
+def test_show_in_a_notebook_is_a_jpeg_for_a_figure_that_holds_photographs(notebook):
+    figure, axes = plt.subplots(figsize=(4, 3))
+    axes.imshow(np.random.default_rng(0).random((300, 400, 3)))
+    show(figure, alt="noise")
+    [(data, described)] = [output._repr_mimebundle_() for output in notebook]
+    assert set(data) == {"image/jpeg"} and described == {"image/jpeg": {"alt": "noise"}}
+    assert len(notebook[0].data) < 200_000
+    assert plt.get_fignums() == []
+
+
 def test_show_outside_notebooks_opens_the_window_of_a_figure(monkeypatch):
     figure, seen = plt.figure(), []
     monkeypatch.setattr(plt, "show", lambda: seen.append(plt.get_fignums()))

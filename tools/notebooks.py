@@ -1,12 +1,14 @@
 """For maintainers: build the notebooks, and write what is generated in them.
 
 python3 run.py build [NOTEBOOK ...]   execute notebooks in place and strip what changes from run to run
-python3 run.py colab OWNER/REPO       say where the course lives on GitHub; badges and first cells follow
+python3 run.py colab OWNER/REPO       say where the course lives on GitHub; badges, links and first cells follow
 
-Generated, and kept in agreement by tests/test_notebooks.py: the Colab badge, the links to the previous and
-the next notebook (in the first and the last cell), the first code cell, and the addresses in README.md.
+Generated, and kept in agreement by tests/test_notebooks.py: the links to the previous and the next notebook (in the
+first and the last cell), the first code cell and, once the address is known, the Colab badges and the links to Colab
+and Binder in README.md.
 """
 
+import ast
 import os
 import re
 import subprocess
@@ -14,6 +16,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
@@ -24,38 +27,53 @@ README = ROOT / "README.md"
 PYPROJECT = ROOT / "pyproject.toml"
 
 COLAB = "https://colab.research.google.com"
+BINDER = "https://mybinder.org/v2/gh"
 NBSTRIPOUT = [sys.executable, "-m", "nbstripout", "--keep-output", "--keep-count", "--keep-id"]
 NBSTRIPOUT += ["--extra-keys", "metadata.language_info.version cell.metadata.execution"]
 
-FIRST_CODE_CELL = """\
-import sys
-
-if "google.colab" in sys.modules:  # Colab only: fetch the course. Elsewhere this cell does nothing.
+FETCH = """\
+if "google.colab" in sys.modules:  # in Colab, fetch the course
     !test -d segutils-course || git clone -q --depth 1 https://github.com/{repository} segutils-course
     sys.path.insert(0, "segutils-course")"""
+CANNOT_FETCH = """\
+if "google.colab" in sys.modules:  # Colab could fetch the course, if this copy knew where it is on GitHub
+    raise RuntimeError("Put the course on GitHub, then run there: python3 run.py colab OWNER/REPO")"""
+ANOTHER_MODEL = """\
+if (model := os.environ.get("SEGUTILS_MODEL") or "tabletop") != "tabletop":
+    print(f"The text of this notebook describes the bundled model's pictures; you run '{model}'.")"""
+
+# What a notebook can import in Colab at once. Anything else its first cell installs there.
+IN_COLAB = {
+    "IPython",
+    "PIL",
+    "ipywidgets",
+    "matplotlib",
+    "numpy",
+    "psutil",
+    "pycocotools",
+    "scipy",
+    "skimage",
+}
+IN_COLAB |= {"torch", "torchvision", "tqdm"}
 
 
 def notebooks() -> list[Path]:
     """The notebooks of the course, in order."""
-    return sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
+    return sorted(FOLDER.glob("[0-9][0-9]*_*.ipynb"))
 
 
-def repository() -> str:
-    """The "OWNER/REPO" that pyproject.toml names: the only place that knows it."""
-    return re.search(r'^Repository = "https://github.com/([^"]+)"', PYPROJECT.read_text("utf-8"), re.M)[1]
+def repository() -> str | None:
+    """The address on GitHub that pyproject.toml names, the only place that knows it; None while it says OWNER."""
+    name = re.search(r'^Repository = "https://github.com/([^"]+)"', PYPROJECT.read_text("utf-8"), re.M)[1]
+    return None if name.startswith("OWNER/") else name
 
 
 def set_repository(name: str) -> None:
     """Write "OWNER/REPO" into pyproject.toml."""
     if not re.fullmatch(r"[\w-]+/[\w.-]+", name):
         sys.exit(f"Give the address as OWNER/REPO, for example jane/segutils, not {name!r}.")
-    text = PYPROJECT.read_text("utf-8")
-    _write(
-        PYPROJECT,
-        text.replace(
-            f'Repository = "https://github.com/{repository()}"', f'Repository = "https://github.com/{name}"'
-        ),
-    )
+    line = f'Repository = "https://github.com/{name}"'
+    _write(PYPROJECT, re.sub(r"^Repository = .*", line, PYPROJECT.read_text("utf-8"), flags=re.M))
 
 
 def title(path: Path) -> str:
@@ -78,23 +96,85 @@ def navigation(path: Path) -> str:
 def generate(notebook: NotebookNode, path: Path) -> None:
     """Write badge, links and the first code cell into a notebook, in place."""
     first, last = notebook.cells[0], notebook.cells[-1]
-    badge = f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]"
-    badge += f"({COLAB}/github/{repository()}/blob/main/notebooks/{path.name})"
+    badge = f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({colab_link(path)})" if repository() else ""
     heading, *body = [line for line in first.source.split("\n") if not _is_generated(line)]
     body = "\n".join(body).strip("\n")
     first.source = "\n\n".join(filter(None, [heading, badge, navigation(path), body]))
     body = "\n".join(line for line in last.source.split("\n") if not _is_generated(line)).strip("\n")
     last.source = "\n\n".join(filter(None, [body, navigation(path)]))
 
-    if "google.colab" not in notebook.cells[1].source:
+    if not is_first_code_cell(notebook.cells[1]):
         notebook.cells.insert(1, nbformat.v4.new_code_cell(id="colab"))
-    notebook.cells[1].source = FIRST_CODE_CELL.format(repository=repository())
+    notebook.cells[1].source = first_code_cell(notebook)
+
+
+def is_first_code_cell(cell: NotebookNode) -> bool:
+    """Is this the code cell that is generated?"""
+    return cell.cell_type == "code" and "google.colab" in cell.source
+
+
+def first_code_cell(notebook: NotebookNode) -> str:
+    """What the reader runs first: in Colab it fetches the course; and it says when another model is in use."""
+    lines = FETCH.format(repository=repository()) if repository() else CANNOT_FETCH
+    missing = missing_in_colab(notebook)
+    if repository() and missing:
+        lines += f"\n    %pip install -q {' '.join(missing)}"
+    if "load_model(" in "".join(cell.source for cell in notebook.cells[2:]):
+        return f"import os\nimport sys\n\n{lines}\n{ANOTHER_MODEL}"
+    return f"import sys\n\n{lines}"
+
+
+def missing_in_colab(notebook: NotebookNode) -> list[str]:
+    """The packages, by their names for pip, that a notebook needs and Colab does not bring.
+
+    It needs what its own cells import, and what those modules of segutils import from which it takes a name.
+    """
+    entrance = ast.parse((ROOT / "segutils" / "__init__.py").read_text("utf-8"))
+    room_of = {name: module for module, name in imports(entrance)}
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    found = {
+        pair for source in cells for pair in imports(ast.parse(TransformerManager().transform_cell(source)))
+    }
+    rooms = {room_of.get(name) if module == "segutils" else module for module, name in found}
+    for room in rooms - {None}:
+        file = ROOT.joinpath(*room.split(".")).with_suffix(".py")
+        if room.startswith("segutils.") and file.exists():
+            found |= imports(ast.parse(file.read_text("utf-8")))
+    packages = (
+        {module.split(".")[0] for module, _ in found} - sys.stdlib_module_names - IN_COLAB - {"segutils"}
+    )
+    return sorted(package.replace("_", "-") for package in packages)
+
+
+def imports(code: ast.Module) -> set[tuple[str, str]]:
+    """The modules that a piece of Python imports, anywhere in it, and the names it takes from them ("": none)."""
+    nodes = list(ast.walk(code))
+    whole = {(alias.name, "") for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return whole | {
+        (node.module, a.name) for node in nodes if isinstance(node, ast.ImportFrom) for a in node.names
+    }
+
+
+def colab_link(path: Path) -> str:
+    """Where Colab opens a notebook."""
+    return f"{COLAB}/github/{repository()}/blob/main/notebooks/{path.name}"
 
 
 def generated_readme(text: str) -> str:
-    """README.md with the addresses of this repository (git, Colab, Binder) as pyproject.toml has it."""
-    prefixes = rf"(git clone https://github\.com|{re.escape(COLAB)}/github|https://mybinder\.org/v2/gh)"
-    return re.sub(prefixes + r"/[\w-]+/[\w.-]+", rf"\1/{repository()}", text)
+    """README.md with a fourth column in the table of notebooks, links to Colab and Binder, if the address is known."""
+    known, lines = repository(), []
+    for line in text.split("\n"):
+        row = re.match(r"(\| \[.+?\]\(notebooks/(.+?)\) \| .+? \| \d+ \|)", line)
+        if row:
+            place = f"{BINDER}/{known}/HEAD?labpath=notebooks/{row[2]}"
+            links = f" [Colab]({colab_link(Path(row[2]))}), [Binder]({place}) |" if known else ""
+            line = row[1] + links
+        elif line.startswith("| Notebook |"):
+            line = "| Notebook | Afterwards you can | Minutes |" + (" Without installing |" if known else "")
+        elif line.startswith("|---|---|---|"):
+            line = "|---|---|---|" + ("---|" if known else "")
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def build(paths: list[Path]) -> None:
