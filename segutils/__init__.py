@@ -25,6 +25,18 @@ try:
     # The world of the bundled model
     from segutils.tabletop import CATEGORIES, render_scene
 
+    # Numbers and files from masks, and masks from files
+    from segutils.annotations import Annotations, load_annotations
+    from segutils.measuring import (
+        from_polygons,
+        measure_instances,
+        save_label_image,
+        to_coco,
+        to_coco_dataset,
+        to_labelme,
+        to_polygons,
+    )
+
     # How good is it?
     from segutils.average_precision import evaluate
     from segutils.evaluation import (
@@ -49,6 +61,7 @@ except (ImportError, RuntimeError) as error:
     ) from error
 
 __all__ = [
+    "Annotations",
     "CATEGORIES",
     "DATA_DIR",
     "DownloadError",
@@ -67,8 +80,10 @@ __all__ = [
     "explore",
     "fcn_tabletop",
     "filter_model_output",
+    "from_polygons",
     "get_boolean_mask",
     "inspect_model_output",
+    "load_annotations",
     "load_image",
     "load_mask",
     "load_model",
@@ -77,6 +92,7 @@ __all__ = [
     "maskrcnn_tabletop",
     "match_instances",
     "mean_iou",
+    "measure_instances",
     "pixel_accuracy",
     "precision_recall",
     "predict",
@@ -84,8 +100,13 @@ __all__ = [
     "render_scene",
     "resize",
     "sample_images",
+    "save_label_image",
     "show",
     "slide",
+    "to_coco",
+    "to_coco_dataset",
+    "to_labelme",
+    "to_polygons",
     "to_semantic",
     "trace",
     "trace_back",

@@ -1,0 +1,147 @@
+"""Ground truth in COCO's format: polygons, RLEs and crowds, and what is wrong with a file."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools.coco import COCO
+from unchanged import unchanged
+
+from segutils import DATA_DIR, load_annotations
+
+SQUARE = [[2, 1, 6, 1, 6, 5, 2, 5]]
+
+
+def write(folder, **changes):
+    """Two pictures, and a file with a polygon, one of two parts, and a crowd; then some changes."""
+    for name, size in (("a.png", (8, 6)), ("b.png", (5, 4))):
+        Image.new("RGB", size, "white").save(folder / name)
+    coco = {
+        "images": [
+            {"id": 30, "file_name": "a.png", "height": 6, "width": 8},
+            {"id": 7, "file_name": "b.png", "height": 4, "width": 5},
+        ],
+        "categories": [{"id": 4, "name": "key"}, {"id": 2, "name": "cup"}],
+        "annotations": [
+            {
+                "id": 1,
+                "image_id": 30,
+                "category_id": 4,
+                "segmentation": SQUARE,
+                "bbox": [2, 1, 4, 4],
+                "area": 16.5,
+            },
+            {
+                **{"id": 2, "image_id": 30, "category_id": 2, "iscrowd": 1, "bbox": [0, 0, 1, 6], "area": 6},
+                "segmentation": {"size": [6, 8], "counts": [0, 6, 42]},
+            },
+        ],
+    }
+    for path, value in changes.items():
+        *keys, last = path.split("__")
+        part = coco
+        for key in keys:
+            part = part[int(key) if key.isdigit() else key]
+        if value is None:
+            del part[last]
+        else:
+            part[last] = value
+    (folder / "file.json").write_text(json.dumps(coco), "utf-8")
+    return folder / "file.json"
+
+
+def test_pictures_and_targets(tmp_path):
+    file = write(tmp_path)
+    with unchanged(tmp_path):
+        annotations = load_annotations(str(file), images=str(tmp_path))
+        (image, target), (_, nothing) = annotations
+    assert annotations.categories == ["__background__", "N/A", "cup", "N/A", "key"] and len(annotations) == 2
+    assert image.shape == (3, 6, 8) and target["image_id"] == 30
+    assert target["boxes"].tolist() == [[2, 1, 6, 5], [0, 0, 1, 6]]
+    assert [annotations.categories[label] for label in target["labels"]] == ["key", "cup"]
+    assert target["iscrowd"].tolist() == [0, 1] and target["area"].tolist() == [16.5, 6]
+    expected = torch.zeros(2, 6, 8, dtype=torch.uint8)
+    expected[0, 1:5, 2:6] = expected[1, :, 0] = 1
+    assert torch.equal(target["masks"], expected)
+    assert nothing["masks"].shape == (0, 4, 5) and nothing["boxes"].shape == (0, 4)
+    assert nothing["labels"].dtype == torch.int64
+
+
+def test_masks_are_those_of_pycocotools():
+    file = DATA_DIR / "scenes" / "instances.json"
+    annotations, coco = load_annotations(file, images=DATA_DIR / "scenes"), COCO(file)
+    assert len(annotations) == len(coco.imgs) > 5
+    for _, target in annotations:
+        theirs = [coco.annToMask(a) for a in coco.loadAnns(coco.getAnnIds(imgIds=[target["image_id"]]))]
+        assert np.array_equal(target["masks"].numpy(), np.array(theirs).reshape(target["masks"].shape))
+
+
+def test_polygons_are_filled_as_by_pycocotools(tmp_path):
+    random = np.random.default_rng(0)
+    polygons = [(random.random(2 * n) * 7).tolist() for n in (3, 5, 8)]
+    file = write(tmp_path, annotations__0__segmentation=polygons)
+    coco = COCO(file)
+    assert np.array_equal(
+        load_annotations(file, tmp_path)[0][1]["masks"][0].numpy(), coco.annToMask(coco.anns[1])
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": None}, "is not in COCO's format: it has no list of images"),
+        ({"annotations": 3, "categories": None}, "no list of annotations and no list of categories"),
+        ({"annotations__0__image_id": 5}, "annotation 1 belongs to image 5, which is not in the file"),
+        ({"annotations__1__category_id": 5}, "annotation 2 has category 5, which is not in the file"),
+        ({"annotations__1__bbox": None}, "annotation 2 has no bbox"),
+        (
+            {"categories__0__id": 0},
+            "category 'key' has the id 0, but labels start at 1, since 0 is the background",
+        ),
+    ],
+)
+def test_a_faulty_file_is_refused_when_it_is_opened(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        load_annotations(write(tmp_path, **changes), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images__0__width": 9}, r"a.png' is 8 x 6 pixels, but its annotations were made for 9 x 6"),
+        (
+            {"annotations__1__segmentation": {"size": [8, 6], "counts": [48]}},
+            "Annotation 2 of 'a.png' has no mask .*: its RLE is for 6 x 8 pixels, the picture has 8 x 6",
+        ),
+        (
+            {"annotations__1__segmentation": {"size": [6, 8], "counts": [47]}},
+            "Annotation 2 .* add up to 47 pixels",
+        ),
+        ({"annotations__0__segmentation": []}, "Annotation 1 of 'a.png' .* must be an RLE, or polygons"),
+        ({"annotations__0__segmentation": [[1, 2, 3, 4]]}, "at least three points, not .*1, 2, 3, 4"),
+        ({"annotations__0__segmentation": None}, "must be an RLE, or polygons .* not None"),
+    ],
+)
+def test_a_faulty_annotation_is_refused_when_it_is_asked_for(tmp_path, changes, message):
+    annotations = load_annotations(write(tmp_path, **changes), tmp_path)
+    with pytest.raises(ValueError, match=message):
+        annotations[0]
+    assert len(annotations[1][1]["labels"]) == 0  # the others can be read
+
+
+def test_missing_files(tmp_path):
+    file = write(tmp_path)
+    with pytest.raises(
+        NotADirectoryError, match="nowhere' is not a folder. It should be the one with the pictures"
+    ):
+        load_annotations(file, tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError):
+        load_annotations(tmp_path / "other.json", tmp_path)
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(FileNotFoundError, match="There is no file '.*a.png'"):
+        load_annotations(file, tmp_path)[0]
+    file.write_text("{", "utf-8")
+    with pytest.raises(ValueError, match="is not a JSON file that can be read"):
+        load_annotations(file, tmp_path)
