@@ -9,6 +9,7 @@ import zipfile
 from itertools import chain
 from pathlib import Path
 
+import colab_lane
 import nbformat
 import pytest
 import yaml
@@ -69,6 +70,15 @@ def test_every_dependency_has_one_pin_that_meets_its_floor(python, platform, os_
     for name, floor in ALL.items():
         version = pins[name].removeprefix("==")
         assert Requirement(f"{name}{floor}").specifier.contains(version), f"{name} {version} is not {floor}"
+
+
+def test_the_floors_admit_what_colab_has():
+    pins = map(Requirement, colab_lane.INSTALLED + colab_lane.TAKEN_OVER)
+    versions = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
+    assert set(RUN) <= set(versions), "Colab's version of a package that segutils needs isn't listed"
+    for name in set(versions) & set(ALL):
+        floor = Requirement(f"{name}{ALL[name]}").specifier
+        assert floor.contains(versions[name]), f"Colab has {name} {versions[name]}, which is not {floor}"
 
 
 def test_constraints_hold_names_versions_and_markers_only():
