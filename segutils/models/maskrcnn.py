@@ -88,8 +88,8 @@ class BundledWeights(WeightsEnum):
 class MaskRCNN_Tabletop_Weights(BundledWeights):
     """Weights trained on scenes of `segutils.tabletop`; they lie in the repository, nothing is downloaded."""
 
-    TABLETOP_V1 = Weights(
-        url="maskrcnn_tabletop-d4a5e6fe.pth",
+    TABLETOP_V2 = Weights(
+        url="maskrcnn_tabletop-80846e95.pth",
         transforms=ObjectDetection,
         meta={
             "categories": list(TABLETOP_CATEGORIES),
@@ -98,7 +98,7 @@ class MaskRCNN_Tabletop_Weights(BundledWeights):
             "_docs": "Trained from nothing on drawn tabletop scenes; measured figures are in data/README.md.",
         },
     )
-    DEFAULT = TABLETOP_V1
+    DEFAULT = TABLETOP_V2
 
 
 @register_model()
@@ -117,8 +117,8 @@ def maskrcnn_tabletop(
     channels = backbone.out_channels
     # One anchor size a pyramid level, from the smallest thing to the largest, in pixels of the resized picture.
     anchors = AnchorGenerator(((24,), (48,), (96,), (192,)), ((0.5, 1.0, 2.0),) * 4)
-    # Boxes of 80 to 160 pixels are pooled from stride 8, 10 to 20 cells across: about what the mask head looks at.
-    pool = partial(MultiScaleRoIAlign, ["0", "1", "2", "3"], canonical_scale=160)
+    # Boxes of 80 to 160 pixels are classified from stride 8, where they are 10 to 20 cells across.
+    pool = partial(MultiScaleRoIAlign, ["0", "1", "2", "3"])
     settings = {
         "min_size": 384,
         "max_size": 640,
@@ -126,16 +126,17 @@ def maskrcnn_tabletop(
         "rpn_head": RPNHead(channels, anchors.num_anchors_per_location()[0]),
         "rpn_pre_nms_top_n_train": 300,
         "rpn_post_nms_top_n_train": 200,
-        "rpn_pre_nms_top_n_test": 300,
-        "rpn_post_nms_top_n_test": 200,
+        "rpn_pre_nms_top_n_test": 200,
+        "rpn_post_nms_top_n_test": 120,
         "rpn_batch_size_per_image": 128,
-        "box_roi_pool": pool(output_size=7, sampling_ratio=2),
+        "box_roi_pool": pool(output_size=7, sampling_ratio=2, canonical_scale=160),
         "box_head": TwoMLPHead(channels * 7 * 7, 256),
         "box_predictor": FastRCNNPredictor(256, len(TABLETOP_CATEGORIES)),
-        "box_batch_size_per_image": 64,
-        "mask_roi_pool": pool(output_size=14, sampling_ratio=1),
-        "mask_head": MaskRCNNHeads(channels, (64, 64, 64), 1, norm_layer=nn.BatchNorm2d),
-        "mask_predictor": MaskRCNNPredictor(64, 64, len(TABLETOP_CATEGORIES)),
+        "box_batch_size_per_image": 96,
+        # Masks are drawn from finer features than classes: boxes of up to 160 pixels from stride 4.
+        "mask_roi_pool": pool(output_size=14, sampling_ratio=2, canonical_scale=320),
+        "mask_head": MaskRCNNHeads(channels, (96, 96, 96, 96), 1, norm_layer=nn.BatchNorm2d),
+        "mask_predictor": MaskRCNNPredictor(96, 96, len(TABLETOP_CATEGORIES)),
     }
     model = MaskRCNN(backbone, **(settings | kwargs))
     if weights is not None:
