@@ -30,6 +30,7 @@ COLAB = "https://colab.research.google.com"
 BINDER = "https://mybinder.org/v2/gh"
 NBSTRIPOUT = [sys.executable, "-m", "nbstripout", "--keep-output", "--keep-count", "--keep-id"]
 NBSTRIPOUT += ["--extra-keys", "metadata.language_info.version cell.metadata.execution"]
+NBSTRIPOUT += ["--keep-metadata-keys", "cell.metadata.collapsed"]  # for solutions that are folded
 
 FETCH = """\
 if "google.colab" in sys.modules:  # in Colab, fetch the course
@@ -197,6 +198,7 @@ def build(paths: list[Path]) -> None:
         except CellExecutionError as error:
             sys.exit(f"{error}\n{path.name} was left as it was: the cell above failed.")
         drop_widgets(notebook)
+        fold_solutions(notebook)
         _write(path, nbformat.writes(notebook) + "\n")
         subprocess.run([*NBSTRIPOUT, str(path)], check=True)
 
