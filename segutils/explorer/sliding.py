@@ -18,11 +18,17 @@ class PicturedBox(widgets.VBox):
         """What such pages show: an encoded picture, its MIME type, its description, and a line of text."""
         raise NotImplementedError
 
+    # What ipywidgets 7, which Colab has, calls instead of the method below, and would show no picture.
+    _ipython_display_ = None
+
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
         picture, mime, alt, text = self.still()
-        data = super()._repr_mimebundle_(**kwargs)
-        data["text/plain"] = text
-        data[mime] = base64.b64encode(picture).decode()
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+        data = {
+            "application/vnd.jupyter.widget-view+json": view,
+            "text/plain": text,
+            mime: base64.b64encode(picture).decode(),
+        }
         return data, {mime: {"alt": alt}}
 
 
