@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+from folding import fold_solutions
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
