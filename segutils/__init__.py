@@ -39,6 +39,7 @@ try:
 
     # How good is it?
     from segutils.average_precision import evaluate
+    from segutils.error_types import find_errors
     from segutils.evaluation import (
         class_iou,
         confusion_matrix,
@@ -51,6 +52,7 @@ try:
         precision_recall,
         reliability,
     )
+    from segutils.swapping import predict_with_truth, shrink_masks
 
     # Thresholds, live
     from segutils.explorer import explore, slide
@@ -80,6 +82,7 @@ __all__ = [
     "explore",
     "fcn_tabletop",
     "filter_model_output",
+    "find_errors",
     "from_polygons",
     "get_boolean_mask",
     "inspect_model_output",
@@ -96,12 +99,14 @@ __all__ = [
     "pixel_accuracy",
     "precision_recall",
     "predict",
+    "predict_with_truth",
     "reliability",
     "render_scene",
     "resize",
     "sample_images",
     "save_label_image",
     "show",
+    "shrink_masks",
     "slide",
     "to_coco",
     "to_coco_dataset",

@@ -20,11 +20,8 @@ FLOORS = (  # from the ground up
     ("images", "roi_masks"),
     ("predictions", "display", "rle"),
     ("drawing", "inference", "evaluation", "training", "measuring", "annotations"),
-    (
-        "average_precision",
-        "inside",
-    ),
-    ("inside_figures",),
+    ("average_precision", "inside", "swapping"),
+    ("inside_figures", "error_types"),
     ("models", "explorer", "tabletop"),
     ("setup_check", "__init__"),
 )
