@@ -6,7 +6,7 @@
 The lane is an environment with Colab's versions of all that Jupyter consists of. What is large comes from .venv, by
 links. In a copy of the course that has an address on GitHub, each notebook runs from top to bottom, in an empty folder
 of its own: the first cell fetches the course (from the copy, in place of GitHub) and installs what Colab lacks. Below
-each cell there have to be as many pictures as in the committed notebook, with the same descriptions.
+each cell there have to be as many pictures as in the committed notebook, with the same descriptions, and no warnings.
 """
 
 import json
@@ -146,6 +146,9 @@ def run(notebook: nbformat.NotebookNode, course: Path) -> str | None:
         except CellExecutionError as error:
             return str(error)
     for cell, before in zip(code_cells(notebook), committed):
+        warned = [output.text for output in cell.outputs if output.get("name") == "stderr"]
+        if warned:
+            return f"the cell {start(cell)} wrote to stderr:\n{''.join(warned)}"
         now = pictures(cell)
         if len(now) != len(before):
             return f"below the cell {start(cell)} are {len(now)} pictures, and {len(before)} in the committed notebook"
