@@ -58,7 +58,7 @@ def draw_boxes(
     ax: Axes, boxes: Tensor, color: str, linestyle: str | tuple = "-", linewidth: float = 2.0
 ) -> None:
     """Outline boxes [N, 4], with a thin white rim that shows on any picture."""
-    rim = [patheffects.withStroke(linewidth=linewidth + 1.6, foreground="white")]
+    rim = [patheffects.withStroke(linewidth=1.8 * linewidth, foreground="white")]
     for left, top, right, bottom in boxes.tolist():
         frame = Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=color)
         frame.set(linestyle=linestyle, linewidth=linewidth, path_effects=rim)
@@ -141,12 +141,12 @@ def anchor_figure(trace: Trace, picture: Tensor, x: float, y: float) -> Figure:
 
 def suppression_figure(picture: Tensor, suppressed: Tensor, kept: Tensor) -> Figure:
     """Two panels, before and after non-maximum suppression: boxes [S, 4] that went, dotted, and [N, 4] that stayed."""
-    figure, axes = panels(2, titles=("before", "after"))
-    for ax in axes:
+    figure, axes = panels(2, titles=("before", "after"), size=(9.0, 3.1))
+    for ax, gone in zip(axes, (suppressed, suppressed[:0])):
         draw_picture(ax, picture, fade=0.3)
+        draw_boxes(ax, gone, "#D55E00", DOTTED, linewidth=1.1)
         draw_boxes(ax, kept, "#0072B2")
-        zoom(ax, torch.cat([suppressed, kept]), picture, margin=0.1)
-    draw_boxes(axes[0], suppressed, "#D55E00", DOTTED, linewidth=0.8)
+        zoom(ax, torch.cat([suppressed, kept]), picture, margin=0.05)
     return figure
 
 
@@ -240,4 +240,67 @@ def life_figure(
     mask.set_title(f"mask: {mask.images[0].get_size()[0]} x {mask.images[0].get_size()[1]}", fontsize=9.5)
     for ax in (seen, read, mask):
         ax.set_axis_off()
+    return figure
+
+
+def roi_figure(trace: Trace, picture: Tensor, proposal: int, points: Tensor) -> Figure:
+    """What RoIAlign reads for one proposal: its bins and sampling points, on the picture and on the feature map.
+
+    The third panel holds the means of the bins. `points` are those of `sampling_points`, in cells of the map. Of the
+    map's channels the one that varies most in these bins is drawn.
+    """
+    level, pooled = trace.proposal_levels[proposal].item(), trace.pooled[proposal]
+    channel, box = pooled.flatten(1).std(dim=1).argmax().item(), trace.proposals[[proposal]]
+    features = list(trace.features.values())[level][channel]
+    cell = trace.resized.shape[2] / features.shape[1]
+    extent = (-0.5 * cell, (features.shape[1] - 0.5) * cell, (features.shape[0] - 0.5) * cell, -0.5 * cell)
+    figure, axes = panels(3, titles=("on the picture", f"on level {level}, channel {channel}", "bin by bin"))
+    draw_picture(axes[0], picture)
+    axes[1].imshow(features, extent=extent)  # (0, 0) is the centre of the first cell
+    (left, top, right, bottom), (rows, columns) = box[0].tolist(), pooled.shape[1:]
+    for ax in axes[:2]:
+        ax.vlines(torch.linspace(left, right, columns + 1), top, bottom, "white", linewidth=1)
+        ax.hlines(torch.linspace(top, bottom, rows + 1), left, right, "white", linewidth=1)
+        ax.scatter(*(points.reshape(-1, 2).T * cell), s=5, color="white", edgecolor="black", linewidth=0.4)
+        zoom(ax, box, picture, margin=0.05)
+    axes[2].imshow(pooled[channel])
+    return figure
+
+
+def head_figure(
+    trace: Trace, picture: Tensor, proposal: int, label: int, categories: Sequence[str] | None = None
+) -> Figure:
+    """Class probabilities of a proposal and of the most doubtful one, and the box a thing of `label` would have.
+
+    Both charts show the classes that are likeliest in the first one, twelve at most.
+    """
+    scores = trace.class_logits.softmax(-1)
+    doubtful = scores.amax(dim=1).argmin().item()
+    best = scores[proposal].topk(min(12, scores.shape[1])).indices
+    titles = f"proposal {proposal}", f"the most doubtful, {doubtful}", "proposal, dotted; box, solid"
+    figure, (*charts, ax) = panels(3, titles=titles, size=(10.0, 3.4))
+    names = [label_name(number, categories).strip("_") for number in best.tolist()]
+    for chart, row in zip(charts, (proposal, doubtful)):
+        bars = chart.barh(names, scores[row, best], color="#9CC9E8")
+        chart.bar_label(bars, fmt="%.2f", padding=3, fontsize=8.5)
+        chart.set(xlim=(0, 1.25))
+        chart.invert_yaxis()
+    for place, name in enumerate(names):
+        charts[0].text(-0.03, place, name, ha="right", va="center", fontsize=9.5)
+    before, after = trace.proposals[[proposal]], trace.class_boxes[[proposal], label]
+    draw_picture(ax, picture, fade=0.2)
+    draw_moves(ax, before, after, "#0072B2")
+    zoom(ax, torch.cat([before, after]), picture, margin=0.1)
+    return figure
+
+
+def masks_figure(masks: Tensor, labels: Sequence[int], categories: Sequence[str] | None = None) -> Figure:
+    """The masks [K, M, M], 0 to 1, that one RoI has for twelve classes at most. The first label's is framed."""
+    figure, axes = panels(6, 2, size=(9.0, 3.5))
+    for ax, label in zip(axes, labels):
+        ax.imshow(masks[label], "gray", vmin=0, vmax=1)
+        ax.set_title(label_name(label, categories).strip("_"), fontsize=9.5)
+    side = masks.shape[-1]
+    frame = Rectangle((-0.5, -0.5), side, side, fill=False, edgecolor="#D55E00", linewidth=5)
+    axes[0].add_patch(frame)
     return figure

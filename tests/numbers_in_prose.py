@@ -10,6 +10,11 @@ EXCEPTIONS: list[tuple[str, str, str]] = [
     ("00", "22 February 2023", "when the article appeared"),
     ("00", "On 50 ordinary photographs it reported 28 things", "data/README.md, 'How good it is'"),
     ("02", "since version 0.29", "torchvision's DeprecationWarning says so"),
+    ("07b", "[2014", "when R-CNN appeared"),
+    ("07b", "[2015", "when Fast and Faster R-CNN appeared"),
+    ("07b", "[2016", "when Feature Pyramid Networks appeared"),
+    ("07b", "[2017", "when Mask R-CNN appeared"),
+    ("07b", "In 2026", "the year of writing"),
 ]
 
 _DIGITS = re.compile(
