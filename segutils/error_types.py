@@ -21,8 +21,10 @@ from torch import Tensor
 from torchvision.ops import box_area, box_iou
 
 from segutils.average_precision import check_sizes, pair_up
-from segutils.evaluation import crowd_rows, mask_iou, match_instances, precision_recall
-from segutils.predictions import Prediction
+from segutils.evaluation import crop_iou, crowd_rows, match_instances, precision_recall
+from segutils.predictions import Prediction, mask_crops
+from segutils.rle import RLE, decode_rle
+from segutils.roi_masks import Crop, RoIMasks
 
 NEAR, FAR = 0.5, 0.1
 """The two IoU thresholds above."""
@@ -48,9 +50,7 @@ class ErrorReport(NamedTuple):
     """What `find_errors` returns."""
 
     ap: float  # at IoU 0.5, 0 to 1
-    gains: dict[
-        str, float
-    ]  # by type: how much higher it would be if all errors of this type were mended (dAP)
+    gains: dict[str, float]  # by type: how much higher it would be if all of them were mended (dAP)
     errors: list[Error]  # the most confident first, what was missed last
 
 
@@ -83,7 +83,7 @@ def find_errors(
     that is not in the targets.
 
     Args:
-        predictions, targets, categories, iou_type: as for `evaluate`, but masks are no RLEs.
+        predictions, targets, categories, iou_type: as for `evaluate`.
 
     Raises:
         TypeError, ValueError: as `evaluate` does.
@@ -96,7 +96,7 @@ def find_errors(
     things: list[int] = []  # the labels of all
     for picture, (prediction, target) in enumerate(pair_up(predictions, targets, key, categories)):
         if iou_type == "segm":
-            check_sizes(picture + 1, *(tuple(one["masks"].shape[-2:]) for one in (prediction, target)))
+            check_sizes(picture + 1, *(_image_size(one["masks"]) for one in (prediction, target)))
         things += target["labels"][~crowd_rows(target)].tolist()
         for found, all_of_them in zip(_judge(picture, prediction, target, iou_type), (verdicts, missed)):
             all_of_them += found
@@ -125,10 +125,12 @@ def _judge(
     kept = {name: prediction[name][best] for name in ("labels", "scores")}
     crowds = crowd_rows(target)
     if iou_type == "segm":
-        iou = mask_iou(prediction["masks"][best], target["masks"], iscrowd=crowds)
+        crops = _to_crops(prediction["masks"])
+        iou = crop_iou([crops[row] for row in best.tolist()], _to_crops(target["masks"]), crowds)
     else:
         iou = _box_iou(prediction["boxes"][best].double(), target["boxes"].double(), crowds)
-    matches = match_instances(iou, kept, target, NEAR).tolist()
+    true = {name: target[name] for name in ("labels", "iscrowd") if name in target}
+    matches = match_instances(iou, kept, true, NEAR).tolist()
     labels = target["labels"].tolist()
     hit, mendable = {match for match in matches if match >= 0}, set()
     # Only real things are compared from here on.
@@ -168,6 +170,16 @@ def _judge(
         if not crowds[thing] and thing not in hit | mendable
     ]
     return verdicts, missed
+
+
+def _image_size(masks: Tensor | RoIMasks | list[RLE]) -> tuple[int, int] | None:
+    if isinstance(masks, list):
+        return tuple(masks[0]["size"]) if masks else None
+    return tuple(masks.shape[-2:])
+
+
+def _to_crops(masks: Tensor | RoIMasks | list[RLE]) -> list[Crop]:
+    return [decode_rle(rle) for rle in masks] if isinstance(masks, list) else mask_crops(masks)
 
 
 def _largest(iou: Tensor) -> list[tuple[float, int]]:

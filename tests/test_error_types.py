@@ -11,6 +11,8 @@ from make_tide_results import SIZE, random_pictures
 from unchanged import unchanged
 
 from segutils.error_types import ERROR_TYPES, find_errors
+from segutils.predictions import mask_crops
+from segutils.rle import encode_rle
 
 NAMES = dict(zip(("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss"), ERROR_TYPES))
 RESULTS = json.loads(Path(__file__).with_name("tide_results.json").read_text("utf-8"))
@@ -93,6 +95,18 @@ def test_what_lies_in_a_crowd_region_is_no_error(iou_type):
     target = instances([THING, OTHER], [1, 1]) | {"iscrowd": torch.tensor([0, 1])}
     report = find_errors([prediction], [target], iou_type=iou_type)
     assert [(e.type, e.instance) for e in report.errors] == [("background", 2)]
+
+
+def test_masks_may_be_rles():
+    prediction, target = instances([THING, OTHER], [1, 1], [0.9, 0.8]), instances([THING], [1])
+    rles = [
+        one | {"masks": encode_rle(mask_crops(one["masks"]), (SIZE, SIZE))} for one in (prediction, target)
+    ]
+    report = find_errors([rles[0]], [rles[1]])
+    assert report == find_errors([prediction], [target]) and len(report.errors) == 1
+    smaller = target | {"masks": target["masks"][:, 1:]}
+    with pytest.raises(ValueError, match="The masks of picture 1 differ in size"):
+        find_errors([rles[0]], [smaller])
 
 
 def test_nothing_divides_by_zero():
