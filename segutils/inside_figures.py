@@ -108,7 +108,11 @@ def cell_sizes(trace: Trace) -> list[float]:
 
 
 def feature_figure(trace: Trace, picture: Tensor, channels: int = 3) -> Figure:
-    """A row for each level of the pyramid: its cells on the picture, and the channels that vary most."""
+    """A row for each level of the pyramid: its cells on the picture, and the channels that vary most.
+
+    The outer fifth on each side counts neither for the choice nor for the colours: near the border some
+    values are so large that they drown all others.
+    """
     cells = cell_sizes(trace)
     figure, axes = panels(channels + 1, len(cells), size=(9.0, 1.9 * len(cells)))
     height, width = picture.shape[1:]
@@ -119,9 +123,13 @@ def feature_figure(trace: Trace, picture: Tensor, channels: int = 3) -> Figure:
         grid.vlines(torch.arange(0, width + 1, cell), 0, height, color, linewidth=linewidth)
         grid.hlines(torch.arange(0, height + 1, cell), 0, width, color, linewidth=linewidth)
         grid.set_title(f"level {level}: {cell:.0f} x {cell:.0f} pixels a cell", fontsize=9, color=color)
-        for ax, channel in zip(maps, features.flatten(1).std(dim=1).topk(channels).indices.tolist()):
-            _, rows, columns = features.shape
-            ax.imshow(features[channel], extent=(0, columns * cell, rows * cell, 0))
+        _, rows, columns = features.shape
+        inner = features[:, rows // 5 : -(rows // 5) or None, columns // 5 : -(columns // 5) or None].flatten(
+            1
+        )
+        for ax, channel in zip(maps, inner.std(dim=1).topk(channels).indices.tolist()):
+            low, high = inner[channel].min(), inner[channel].max()
+            ax.imshow(features[channel], extent=(0, columns * cell, rows * cell, 0), vmin=low, vmax=high)
             ax.set(xlim=(0, width), ylim=(height, 0))
             ax.set_title(f"channel {channel}", fontsize=9)
     return figure
