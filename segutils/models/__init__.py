@@ -76,12 +76,9 @@ def load_model(
 
 def trained(model: nn.Module, weights: WeightsEnum, device: str | torch.device | None) -> nn.Module:
     """Put weights into a model, bundled or fetched ones, and make it ready for inference on its device."""
-    bundled = isinstance(weights, BundledWeights)
-    if bundled:
+    if isinstance(weights, BundledWeights):
         state = weights.get_state_dict()
     else:
         state = torch.load(cached_file(weights.url), map_location="cpu", weights_only=True)
     model.load_state_dict(state)
-    if bundled:
-        model.to(memory_format=torch.channels_last)  # the order in which convolutions on a CPU are faster
     return model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))

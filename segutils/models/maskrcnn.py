@@ -138,7 +138,8 @@ def maskrcnn_tabletop(
         "mask_head": MaskRCNNHeads(channels, (96, 96, 96, 96), 1, norm_layer=nn.BatchNorm2d),
         "mask_predictor": MaskRCNNPredictor(96, 96, len(TABLETOP_CATEGORIES)),
     }
-    model = MaskRCNN(backbone, **(settings | kwargs))
+    # Channels last: the order of numbers in which convolutions are faster on a CPU.
+    model = MaskRCNN(backbone, **(settings | kwargs)).to(memory_format=torch.channels_last)
     if weights is not None:
         model.load_state_dict(weights.get_state_dict())
     return model

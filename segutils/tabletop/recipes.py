@@ -147,7 +147,7 @@ class PixelLoss(nn.Module):
 
 def train_tabletop(folder: Path, device: str) -> Path:
     """Train the bundled Mask R-CNN from nothing, and return the file of its weights."""
-    model = maskrcnn_tabletop(_skip_resize=True).to(device, memory_format=torch.channels_last)
+    model = maskrcnn_tabletop(_skip_resize=True).to(device)
     tables = StoredScenes(folder / "scenes", 6000)
     model = train(model, tables, steps=6000, checkpoint=folder / "tabletop_1.pth")
     # Wider things to say no to; and twice the weight for the masks, which are what the first run does worst.
