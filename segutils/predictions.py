@@ -10,6 +10,7 @@ A prediction is torchvision's own dict, one per picture:
 The functions here take the model's whole output, a list of such dicts. They change nothing they are given.
 """
 
+import math
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -122,7 +123,8 @@ def boolean_masks(masks: Tensor | RoIMasks, mask_threshold: float = 0.5) -> Tens
                 "If they are logits, call torch.sigmoid on them first."
             )
     if masks.dtype != torch.bool:
-        masks = masks > mask_threshold
+        # Whole numbers are compared with a whole number: the same answer, many times as fast.
+        masks = masks > (mask_threshold if masks.is_floating_point() else math.floor(mask_threshold))
     return masks.squeeze(1) if masks.ndim == 4 else masks
 
 
