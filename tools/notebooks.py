@@ -59,6 +59,9 @@ IN_COLAB = {
 IN_COLAB |= {"torch", "torchvision", "tqdm"}
 
 
+TITLE = "# @title Set-up: just run it\n"
+
+
 def notebooks() -> list[Path]:
     """The notebooks of the course, in order."""
     return sorted(FOLDER.glob("[0-9][0-9]*_*.ipynb"))
@@ -108,6 +111,10 @@ def generate(notebook: NotebookNode, path: Path) -> None:
     if not is_first_code_cell(notebook.cells[1]):
         notebook.cells.insert(1, nbformat.v4.new_code_cell(id="colab"))
     notebook.cells[1].source = first_code_cell(notebook)
+    notebook.cells[1].metadata = {
+        "cellView": "form",
+        "jupyter": {"source_hidden": True},
+    }  # nobody has to read it
 
 
 def is_first_code_cell(cell: NotebookNode) -> bool:
@@ -122,8 +129,8 @@ def first_code_cell(notebook: NotebookNode) -> str:
     if repository() and missing:
         lines += f"\n    %pip install -q {' '.join(missing)}"
     if "load_model(" in "".join(cell.source for cell in notebook.cells[2:]):
-        return f"import os\nimport sys\n\n{lines}\n{ANOTHER_MODEL}"
-    return f"import sys\n\n{lines}"
+        return f"{TITLE}import os\nimport sys\n\n{lines}\n{ANOTHER_MODEL}"
+    return f"{TITLE}import sys\n\n{lines}"
 
 
 def missing_in_colab(notebook: NotebookNode) -> list[str]:
