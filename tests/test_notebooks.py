@@ -352,7 +352,8 @@ def test_build_executes_and_links_and_cleans(course, capsys):
     first, second = (read(course / name) for name in ("00_a.ipynb", "02_b.ipynb"))
     link = "Next: [02 Second](02_b.ipynb)"
     assert first.cells[0].source == f"# 00 First\n\n{link}\n\nText."
-    assert first.cells[1].source == f"import sys\n\n{tool.CANNOT_FETCH}"
+    assert first.cells[1].source == f"{tool.TITLE}import sys\n\n{tool.CANNOT_FETCH}"
+    assert first.cells[1].metadata["jupyter"] == {"source_hidden": True}
     assert first.cells[-1].source == f"End.\n\n{link}"
     assert "Previous: [00 First](00_a.ipynb)" in second.cells[0].source
     assert second.cells[2].outputs[0].text == "42\n"
