@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torchvision.models.detection import MaskRCNN
-from torchvision.models.detection.roi_heads import RoIHeads, project_masks_on_boxes
+from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 from torchvision.ops import (
     MultiScaleRoIAlign,
@@ -33,7 +33,6 @@ from segutils.inference import (
     prepare_images,
 )
 from segutils.predictions import Prediction
-from segutils.roi_masks import RoIMasks
 
 
 class Suppressed(NamedTuple):
@@ -338,13 +337,3 @@ def mix_cells(feature: Tensor, x: float, y: float) -> Tensor:
     upper = torch.lerp(feature[:, top, left], feature[:, top, right], x - left)
     lower = torch.lerp(feature[:, bottom, left], feature[:, bottom, right], x - left)
     return torch.lerp(upper, lower, y - top)
-
-
-def squeeze_masks(target: dict[str, Tensor], side: int = 28) -> RoIMasks:
-    """The true masks as the mask head is taught them: each cut out by its box, and squeezed to side x side.
-
-    Takes a target with `boxes` [N, 4] and `masks` [N, H, W]. `paste()` shows how much of them is left.
-    """
-    rows = torch.arange(len(target["boxes"]), device=target["boxes"].device)
-    small = project_masks_on_boxes(target["masks"], target["boxes"], rows, side)
-    return RoIMasks(small[:, None].clamp(0, 1), target["boxes"], tuple(target["masks"].shape[1:]))

@@ -25,7 +25,6 @@ from segutils.inside import (
     pyramid_level,
     roi_align_by_hand,
     sampling_points,
-    squeeze_masks,
 )
 
 
@@ -413,17 +412,3 @@ def test_the_trace_can_be_worked_with_and_bad_input_is_refused(pictures):
         trace("tabletop", pictures[0])
     with pytest.raises(ValueError, match="in training mode"):
         trace(model.train(), pictures[0])
-
-
-def test_squeezed_masks_keep_what_their_grid_can_hold():
-    masks = torch.zeros(2, 100, 120, dtype=torch.uint8)
-    masks[0, 10:66, 20:76] = 1  # a square of 2 x 2 pixels a cell
-    masks[1, 10:66, 20:76:2] = 1  # stripes of one pixel, which the grid cannot hold
-    boxes = torch.tensor([[20.0, 10, 76, 66], [20, 10, 76, 66]])
-    with unchanged(masks):
-        squeezed = squeeze_masks({"boxes": boxes, "masks": masks})
-    assert squeezed.shape == (2, 1, 100, 120) and squeezed.probs.shape == (2, 1, 28, 28)
-    square, stripes = squeezed.paste()
-    assert (square != masks[0].bool()).sum() <= 4 * 56  # no more than its rim
-    assert (stripes != masks[1].bool()).float().mean() > 0.1
-    assert len(squeeze_masks({"boxes": boxes[:0], "masks": masks[:0]})) == 0
