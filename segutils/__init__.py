@@ -54,6 +54,12 @@ try:
     )
     from segutils.swapping import predict_with_truth, shrink_masks
 
+    # A model of one's own
+    from segutils.new_classes import add_classes, replace_predictors
+    from segutils.targets import check_targets, make_target
+    from segutils.training import train, validation_loss
+    from segutils.training_curve import plot_history
+
     # Thresholds, live
     from segutils.explorer import explore, slide
 except (ImportError, RuntimeError) as error:
@@ -71,6 +77,8 @@ __all__ = [
     "MaskRCNN_Tabletop_Weights",
     "PHOTO_CREDITS",
     "RoIMasks",
+    "add_classes",
+    "check_targets",
     "class_color",
     "class_colors",
     "class_iou",
@@ -91,17 +99,20 @@ __all__ = [
     "load_mask",
     "load_model",
     "load_semantic_model",
+    "make_target",
     "mask_iou",
     "maskrcnn_tabletop",
     "match_instances",
     "mean_iou",
     "measure_instances",
     "pixel_accuracy",
+    "plot_history",
     "precision_recall",
     "predict",
     "predict_with_truth",
     "reliability",
     "render_scene",
+    "replace_predictors",
     "resize",
     "sample_images",
     "save_label_image",
@@ -115,4 +126,6 @@ __all__ = [
     "to_semantic",
     "trace",
     "trace_back",
+    "train",
+    "validation_loss",
 ]

@@ -1,131 +1,397 @@
 """The training loop: any model that answers with its losses in train mode, as torchvision's detectors do."""
 
+import copy
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+import math
+import random
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from tqdm import tqdm
+
+from segutils.average_precision import evaluate
+from segutils.evaluation import crowd_rows
+from segutils.inference import predict
+from segutils.targets import Pairs, Target, check_pair
+
+History = list[dict[str, float]]
 
 
 def train(
     model: nn.Module,
-    dataset: Dataset,
+    dataset: Pairs,
     *,
     steps: int,
-    checkpoint: Path,
-    batch_size: int = 8,
-    peak_rate: float = 2e-3,
+    validation: Pairs | None = None,
+    every: int = 50,
+    patience: int | None = None,
+    checkpoint: str | Path | None = None,
+    batch_size: int = 4,
+    peak_rate: float = 1e-3,
     loss_weights: Mapping[str, float] | None = None,
-    save_every: int = 250,
-    after_saving: Callable[[int, nn.Module], None] | None = None,
-) -> nn.Module:
-    """Train a torchvision detector and return the running average of its weights, in eval mode.
+    dtype: torch.dtype | None = None,
+    workers: int = 0,
+) -> tuple[nn.Module, History]:
+    """Train a copy of a detector, and return it in eval mode with the history of its training.
 
-    AdamW with a one-cycle rate, bfloat16 arithmetic, gradients clipped at a norm of 5. Every `save_every` steps all
-    that is needed to go on is written to `checkpoint`; a later call with the same file goes on from there.
+    AdamW (weight decay 0.02) with a one-cycle rate, and gradients clipped at a norm of 5. What is returned is a running
+    average of the weights, which is steadier than the last ones. Parameters with `requires_grad=False` are left as
+    they are, and so are the statistics of batch norms whose weights are.
+
+    In a notebook a curve grows while the model learns; elsewhere there is a progress bar. `torch.manual_seed(0)`
+    before makes a run repeatable, on one machine with one number of threads. It covers what the dataset draws from
+    the generators of torch, numpy and `random`, but not from a generator that it keeps itself; one with an attribute
+    `seed` gets the number of the pass in it, and can build its own from that and the index.
 
     Args:
-        model: a model that returns a dict of losses in train mode, on the device to train on.
-        dataset: items are pairs of image (float [3, H, W] in 0..1) and training target.
+        model: returns a dict of losses in train mode, as torchvision's detectors do, on the device to train on.
+        dataset: items are pairs of picture, [3, H, W], uint8 or float 0 to 1, and torchvision's training target.
+            Each is checked as it's read, see `check_targets`. Regions marked `iscrowd` are left out.
         steps: number of optimiser steps in all, those of an earlier, interrupted call included.
-        checkpoint: file to write; its folder is made if need be.
+        validation: pairs to judge the model by before the first step, every `every` steps and at the end. The weights
+            that did best there are returned, by AP where the model is a detector, else by loss.
+        every: steps between two validations, and between two checkpoints.
+        patience: stop when so many validations in a row bring nothing better.
+        checkpoint: file that gets all that's needed to go on. A later call with the same file goes on from there, and
+            ends with the same weights as if it had never stopped. None keeps nothing on disk.
         batch_size: pictures a step.
         peak_rate: highest learning rate.
         loss_weights: factors for parts of the loss, by name; a part that is not named counts once.
-        save_every: steps between two checkpoints.
-        after_saving: called with the step and the averaged model after each checkpoint.
+        dtype: of the arithmetic. None takes bfloat16 where the machine has units for it, which is up to twice as
+            fast, else float32. `torch.float32` gives nearly the same result on every machine.
+        workers: processes that read the dataset ahead, each a copy of it. 0 reads between the steps.
+
+    Returns:
+        The trained model, and one dict a step: `step`, `loss` and its parts; and after a validation `AP`, `AP50`,
+        `validation_loss` and its parts. The first is of step 0, and has but the validation.
 
     Raises:
-        ValueError: there are fewer items than a batch needs, or the checkpoint is of a run of another length.
-        FloatingPointError: the loss is not finite; the last checkpoint is left as it was.
+        TypeError, ValueError: an item is no pair that a model could learn from; there are fewer items than a batch
+            needs; the checkpoint is of another run.
+        FloatingPointError: the loss or its gradient is not finite; the last checkpoint is left as it was.
     """
-    if len(dataset) < batch_size:
-        raise ValueError(f"the dataset has {len(dataset)} items, fewer than one batch of {batch_size}")
-    device, weights = next(model.parameters()).device, loss_weights or {}
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998), use_buffers=True)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=peak_rate, weight_decay=0.02)
+    _check_settings(dataset, validation, batch_size=batch_size, steps=steps, every=every, patience=patience)
+    device, loss_weights = next(model.parameters()).device, loss_weights or {}
+    dtype = _choose_dtype(device) if dtype is None else dtype
+    model = _train_mode(copy.deepcopy(model))
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not learning:
+        raise ValueError("Every parameter of the model has requires_grad=False: there is nothing to train.")
+    average = AveragedModel(model, multi_avg_fn=_update_average, use_buffers=True)
+    optimiser = torch.optim.AdamW(learning, lr=peak_rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak_rate, steps + 1, pct_start=0.1)
-    step = 0
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=device, weights_only=True)
-        if saved["steps"] != steps:
-            raise ValueError(
-                f"{checkpoint} is of a run of {saved['steps']} steps, not {steps}: ask for as many, or delete it"
-            )
-        step = saved["step"]
-        for name, part in _parts(model, average, optimiser, schedule).items():
-            part.load_state_dict(saved[name])
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    model.train()
-    bar = tqdm(total=steps, initial=step, desc="training", disable=None)
-    losses = []
-    for images, targets in _batches(dataset, batch_size, step):
-        if step >= steps:
-            break
-        images = [image.to(device) for image in images]
-        targets = [{name: value.to(device) for name, value in target.items()} for target in targets]
-        with torch.autocast(device.type, torch.bfloat16):
-            terms = model(images, targets)
-            loss = sum(weights.get(name, 1.0) * term for name, term in terms.items())
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss.item()} at step {step}: lower peak_rate ({peak_rate})"
-            )
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 5)
-        optimiser.step()
-        schedule.step()
-        average.update_parameters(model)
-        step += 1
-        losses.append(loss.item())
-        bar.update()
-        if step % save_every == 0 or step == steps:
-            bar.set_postfix(loss=f"{np.mean(losses):.3f}")
-            losses = []
-            parts = _parts(model, average, optimiser, schedule)
-            state = {"step": step, "steps": steps} | {name: part.state_dict() for name, part in parts.items()}
-            unfinished = checkpoint.with_suffix(".part")
-            torch.save(state, unfinished)
-            unfinished.replace(checkpoint)
-            if after_saving:
-                after_saving(step, average.module)
-                model.train()
-    bar.close()
-    return average.module.eval()
+    parts = {"model": model, "average": average, "optimiser": optimiser, "schedule": schedule}
+    settings = {"steps": steps, "batch_size": batch_size, "peak_rate": peak_rate, "items": len(dataset)}
+    run = {"settings": settings, "seed": int(torch.randint(2**31, ())), "history": [], "best": None}
+    if checkpoint is not None and Path(checkpoint).exists():
+        run = _load_checkpoint(Path(checkpoint), settings, parts)
+    history = run["history"]
+    judged = None if validation is None else CheckedPairs(validation, model, "validation", run["seed"])
+
+    def judge() -> None:
+        """Judge the averaged model, and keep it if it's the best so far."""
+        history[-1] |= _validate(average.module, judged, loss_weights)
+        if len(_stale(history)) == 0:
+            run["best"] = {name: value.clone() for name, value in average.module.state_dict().items()}
+
+    def stop() -> bool:
+        return patience is not None and len(_stale(history)) >= patience
+
+    if not history:
+        history.append({"step": 0})
+        if judged is not None:
+            judge()
+    curve = _live_curve(steps)
+    done = history[-1]["step"]
+    with tqdm(total=steps, initial=done, desc="training", disable=True if curve else None) as bar:
+        pairs = CheckedPairs(dataset, model, "dataset", run["seed"])
+        for images, targets in () if stop() else _batches(pairs, batch_size, range(done, steps), workers):
+            with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+                terms = _losses(model, images, targets)
+                loss = _weigh(terms, loss_weights)
+            optimiser.zero_grad()
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(learning, 5)
+            if not torch.isfinite(loss + norm):
+                raise FloatingPointError(
+                    f"the loss is {loss.item()}, its gradient {norm.item()} at step {history[-1]['step']}: "
+                    f"lower peak_rate ({peak_rate})"
+                )
+            optimiser.step()
+            schedule.step()
+            average.update_parameters(model)
+            step = history[-1]["step"] + 1
+            history.append({"step": step, "loss": loss.item()} | {n: t.item() for n, t in terms.items()})
+            bar.update()
+            if step % every == 0 or step == steps:
+                if judged is not None:
+                    judge()
+                if checkpoint is not None:
+                    _save_checkpoint(Path(checkpoint), run, parts)
+                bar.set_postfix({k: f"{v:.3f}" for k, v in history[-1].items() if k in ("loss", "AP")})
+            if curve:
+                curve(history)
+            if stop():
+                break
+    if curve:
+        curve(history, finished=True)
+    trained = average.module
+    if run["best"] is not None:
+        trained.load_state_dict(run["best"])
+    return trained.eval(), history
 
 
-def _parts(*parts) -> dict:
-    return dict(zip(("model", "average", "optimiser", "schedule"), parts, strict=True))
+@torch.no_grad()
+def validation_loss(model: nn.Module, pairs: Pairs) -> dict[str, float]:
+    """Compute the losses of a detector on pictures that it doesn't learn from: their means over the pictures.
+
+    torchvision's detectors give losses in train mode only, in which batch norms would learn and dropout would drop.
+    Here only the parts that compute losses are in that mode, for as long as it takes, and the sampling of proposals
+    is the same every time. The model is left as it was, and so is torch's generator of random numbers.
+
+    Args:
+        model: as for `train`, in any mode.
+        pairs: pairs of picture and target, as for `train`.
+
+    Returns:
+        `loss`, the sum, and its parts: of a Mask R-CNN `loss_classifier`, `loss_box_reg`, `loss_mask`,
+        `loss_objectness`, `loss_rpn_box_reg`.
+
+    Raises:
+        TypeError, ValueError: as `check_targets` does, or there is no pair.
+    """
+    if len(pairs) == 0:
+        raise ValueError("There is no picture to validate on.")
+    if not isinstance(pairs, CheckedPairs):
+        pairs = CheckedPairs(pairs, model, "pairs")
+    device = next(model.parameters()).device
+    modes = {module: module.training for module in model.modules()}
+    sums: dict[str, float] = {}
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        model.eval()
+        for module in modes:
+            if module is model or isinstance(module, RegionProposalNetwork | RoIHeads):
+                module.training = True
+        try:
+            for index in range(len(pairs)):
+                image, target = pairs[index]
+                for name, term in _losses(model, [image], [target]).items():
+                    sums[name] = sums.get(name, 0.0) + term.item() / len(pairs)
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+    return {"loss": sum(sums.values())} | sums
 
 
-def _batches(dataset: Dataset, batch_size: int, step: int) -> Iterable:
-    """Shuffled batches without end; the dataset's `seed`, where it has one, changes with every pass."""
-    epoch = step * batch_size // len(dataset)
-    while True:
-        if hasattr(dataset, "seed"):
-            dataset.seed = epoch
-        shuffle = torch.Generator().manual_seed(epoch)
-        yield from DataLoader(
-            dataset,
-            batch_size,
-            shuffle=True,
-            drop_last=True,
-            num_workers=1,
-            prefetch_factor=4,
-            collate_fn=_collate,
-            generator=shuffle,
-        )
-        epoch += 1
+class CheckedPairs(Dataset):
+    """A dataset whose items are checked as they're read, with pictures as float 0 to 1.
+
+    Item `(number of the pass, index)` is the same whenever it's read, whatever the dataset draws at random.
+    """
+
+    def __init__(self, pairs: Pairs, model: nn.Module, name: str, seed: int = 0) -> None:
+        self.pairs = copy.copy(pairs) if hasattr(pairs, "seed") else pairs  # the copy's seed is set below
+        self.name, self.seed = name, seed
+        self.classes = _count_classes(model)
+        self.needs = ("masks",) if isinstance(model, MaskRCNN) else ()
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, Target]:
+        number, index = key if isinstance(key, tuple) else (0, key)
+        if hasattr(self.pairs, "seed"):
+            self.pairs.seed = number
+        with _random_state_of(self.seed, number, index):
+            pair = self.pairs[index]
+        check_pair(pair, f"{self.name}[{index}]", self.classes, self.needs)
+        image, target = pair
+        return image / 255 if image.dtype == torch.uint8 else image, target
+
+
+@contextmanager
+def _random_state_of(*key: int) -> Iterator[None]:
+    """Seed the generators of torch, numpy and Python from whole numbers, and put them back afterwards."""
+    seed = int(np.random.SeedSequence(key).generate_state(1)[0])
+    before = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPU's as well
+    np.random.seed(seed)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before[0])
+        np.random.set_state(before[1])
+        random.setstate(before[2])
+
+
+def _batches(pairs: CheckedPairs, batch_size: int, steps: range, workers: int) -> DataLoader:
+    """The batches of these steps: each pass has an order of its own, wherever the steps begin."""
+    each_pass, batches = len(pairs) // batch_size, []
+    for step in steps:
+        number, position = divmod(step, each_pass)
+        if position == 0 or not batches:
+            order = np.random.default_rng((pairs.seed, number)).permutation(len(pairs)).tolist()
+        start = position * batch_size
+        batches.append([(number, index) for index in order[start : start + batch_size]])
+    return DataLoader(
+        pairs,
+        batch_sampler=batches,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        collate_fn=_collate,
+        generator=torch.Generator(),  # or it would draw from the one that the model draws from
+    )
 
 
 def _collate(items: list[tuple]) -> tuple:
     return tuple(zip(*items, strict=True))
+
+
+def _losses(model: nn.Module, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+    """The model's losses on pictures and targets, whose crowd regions are left out."""
+    device, rows = next(model.parameters()).device, ("boxes", "labels", "masks", "keypoints")
+    kept = [~crowd_rows(target) for target in targets]
+    targets = [
+        {name: target[name][keep].to(device) for name in rows if name in target}
+        for target, keep in zip(targets, kept)
+    ]
+    return model([image.to(device) for image in images], targets)
+
+
+def _weigh(terms: Mapping, loss_weights: Mapping[str, float]):
+    return sum(loss_weights.get(name, 1.0) * term for name, term in terms.items())
+
+
+@torch.no_grad()
+def _validate(model: nn.Module, pairs: CheckedPairs, loss_weights: Mapping[str, float]) -> dict[str, float]:
+    """The model's losses on pairs, and if it's a detector its average precision, as names and figures."""
+    losses = validation_loss(model, pairs)
+    del losses["loss"]
+    row = {"validation_loss": float(_weigh(losses, loss_weights))}
+    row |= {f"validation_{name}": value for name, value in losses.items()}
+    if isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform):
+        kind, find = ("segm", predict) if isinstance(model, MaskRCNN) else ("bbox", nn.Module.__call__)
+        device, model = next(model.parameters()).device, model.eval()
+        numbers = range(len(pairs))
+        found = (find(model, [pairs[i][0].to(device)])[0] for i in numbers)
+        figures = evaluate(found, (pairs[i][1] for i in numbers), iou_type=kind)
+        row |= {name: figures[name] for name in ("AP", "AP50")}
+    return row
+
+
+def _stale(history: History) -> list[float]:
+    """The results of the validations since the best one: AP, or where there is none the loss, with a minus."""
+    rows = [row for row in history if "validation_loss" in row]
+    scores = [-row["validation_loss"] if math.isnan(row.get("AP", math.nan)) else row["AP"] for row in rows]
+    return scores[scores.index(max(scores)) + 1 :]
+
+
+def _train_mode(model: nn.Module) -> nn.Module:
+    """Switch a model to train mode, but for layers whose own weights are all frozen: batch norms among them."""
+    model.train()
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        if own and not any(parameter.requires_grad for parameter in own):
+            module.eval()
+    return model
+
+
+def _update_average(averages: list[Tensor], values: list[Tensor], count: int) -> None:
+    """The running average reaches back over a tenth of the steps so far, and over 500 at most."""
+    get_ema_multi_avg_fn(min(0.998, (1 + float(count)) / (10 + float(count))))(averages, values, count)
+
+
+def _choose_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where there are units for it, else float32. An older torch can't tell about CPUs, and takes float32."""
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        has = torch.cpu.get_capabilities()
+        fast = has.get("amx_bf16", False) or has.get("avx512_bf16", False)
+    else:
+        fast = False
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _count_classes(model: nn.Module) -> int | None:
+    """Classes of a detector of torchvision, the background included; None where that can't be known."""
+    if hasattr(model, "roi_heads"):
+        return model.roi_heads.box_predictor.cls_score.out_features
+    head = getattr(getattr(model, "head", None), "classification_head", None)
+    return getattr(head, "num_classes", None) or getattr(head, "num_columns", None)  # RetinaNet, FCOS; SSD
+
+
+def _check_settings(dataset: Pairs, validation: Pairs | None, *, patience: int | None, **counts: int) -> None:
+    for name, count in (counts | ({} if patience is None else {"patience": patience})).items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, not {count!r}")
+    if len(dataset) < counts["batch_size"]:
+        raise ValueError(
+            f"the dataset has {len(dataset)} items, fewer than one batch of {counts['batch_size']}"
+        )
+    if patience is not None and validation is None:
+        raise ValueError("patience needs validation: pairs of picture and target to judge the model by")
+    if validation is not None and len(validation) == 0:
+        raise ValueError("validation has no pairs: leave it out, or give some")
+
+
+def _load_checkpoint(path: Path, settings: dict, parts: dict) -> dict:
+    """Put all parts where they were, torch's random numbers too, and return the rest."""
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        own = saved["settings"]
+    except Exception as error:
+        raise ValueError(
+            f"{path} is no checkpoint of an interrupted run ({error!r:.80}): name another file, or delete it"
+        ) from error
+    for name, value in settings.items():
+        if own.get(name) != value:
+            raise ValueError(
+                f"{path} is of a run with {name} {own.get(name)}, not {value}: ask for the same, or delete it"
+            )
+    for name, part in parts.items():
+        try:
+            part.load_state_dict(saved.pop(name))
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"{path} is of another model: name another file, or delete it") from error
+    torch.set_rng_state(saved.pop("random"))
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(saved.pop("random_cuda"))
+    return saved
+
+
+def _save_checkpoint(path: Path, run: dict, parts: dict) -> None:
+    """Write all that's needed to go on. The file appears under its name when it's whole."""
+    states = {name: part.state_dict() for name, part in parts.items()}
+    states["random"] = torch.get_rng_state()
+    states["random_cuda"] = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part")
+    torch.save(run | states, unfinished)
+    unfinished.replace(path)
+
+
+def _live_curve(steps: int):
+    """In a notebook, a function that draws the history; elsewhere None."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if getattr(shell, "kernel", None) is None:
+        return None
+    from segutils.training_curve import live_curve  # matplotlib is needed in notebooks only
+
+    return live_curve(steps)
 
 
 def save_weights(model: nn.Module, folder: Path, name: str) -> Path:

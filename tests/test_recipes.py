@@ -78,7 +78,8 @@ def test_the_ranges_of_seeds_do_not_meet():
 def test_the_tabletop_model_trains_on_stored_scenes_and_its_weights_come_back(scenes, tmp_path):
     torch.manual_seed(0)
     model = maskrcnn_tabletop(_skip_resize=True)
-    trained = train(model, scenes, steps=2, checkpoint=tmp_path / "c.pth", batch_size=2)
+    settings = recipes.TRAINING | {"batch_size": 2}
+    trained, _ = train(model, scenes, steps=2, checkpoint=tmp_path / "c.pth", **settings)
     file = save_weights(trained, tmp_path / "weights", "toy")
     assert list(file.parent.iterdir()) == [file]
     state = read_weights(file)

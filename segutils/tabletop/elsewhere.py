@@ -28,8 +28,9 @@ from segutils.tabletop.pieces import (
     plain,
     rectangle,
 )
-from segutils.tabletop.scene import lay_things, layout, make_target
+from segutils.tabletop.scene import lay_things, layout
 from segutils.tabletop.things import CATEGORIES, THINGS
+from segutils.targets import make_target
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
 
@@ -68,10 +69,8 @@ def render_elsewhere(seed: int, size: tuple[int, int] = (480, 640)) -> tuple[Ten
         _put(canvas, draw, rng.random(2) * (width, height), min(size) * rng.uniform(2.5, 4), light, rng)
     if rng.random() < 0.15 and not labels:
         _defocus(canvas, rng)
-    target = make_target(
-        torch.from_numpy(owner), torch.arange(1, len(labels) + 1), torch.tensor(labels, dtype=torch.int64)
-    )
-    return photograph(canvas, rng), target
+    numbers = torch.arange(1, len(labels) + 1)
+    return photograph(canvas, rng), make_target(torch.from_numpy(owner) == numbers[:, None, None], labels)
 
 
 Draw = Callable[[Patch, np.random.Generator], Surface]

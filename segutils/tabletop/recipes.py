@@ -24,7 +24,8 @@ from segutils.models.maskrcnn import MaskRCNN_Tabletop_Weights, maskrcnn_tableto
 from segutils.models.semantic import fcn_tabletop
 from segutils.predictions import to_semantic
 from segutils.tabletop.elsewhere import render_elsewhere
-from segutils.tabletop.scene import make_target, render_scene
+from segutils.tabletop.scene import render_scene
+from segutils.targets import make_target
 from segutils.training import save_weights, train
 
 TRAINING_SEEDS = range(1_000_000, 2_000_000)
@@ -77,7 +78,7 @@ class StoredScenes(Dataset):
             image, owner, labels = self._cut(index, rng, CROP, side)
         numbers, areas = owner.unique(return_counts=True)
         numbers = numbers[(numbers > 0) & (areas >= 40)]
-        return _recolour(image, rng), make_target(owner, numbers, labels[numbers])
+        return _recolour(image, rng), make_target(owner == numbers[:, None, None], labels[numbers])
 
     def _cut(
         self, index: int, rng: np.random.Generator, size: int, side: int
@@ -145,21 +146,19 @@ class PixelLoss(nn.Module):
         return {"loss_pixels": cross_entropy(logits.float(), torch.stack([to_semantic(t) for t in targets]))}
 
 
+# Of both models; a worker varies the pictures while the network learns.
+TRAINING = {"batch_size": 8, "peak_rate": 2e-3, "every": 250, "workers": 1, "dtype": torch.bfloat16}
+
+
 def train_tabletop(folder: Path, device: str) -> Path:
     """Train the bundled Mask R-CNN from nothing, and return the file of its weights."""
     model = maskrcnn_tabletop(_skip_resize=True).to(device)
     tables = StoredScenes(folder / "scenes", 6000)
-    model = train(model, tables, steps=6000, checkpoint=folder / "tabletop_1.pth")
+    model, _ = train(model, tables, steps=6000, checkpoint=folder / "tabletop_1.pth", **TRAINING)
     # Wider things to say no to; and twice the weight for the masks, which are what the first run does worst.
     everything = StoredScenes(folder / "everything", 6000, 2500)
-    model = train(
-        model,
-        everything,
-        steps=4500,
-        checkpoint=folder / "tabletop_2.pth",
-        peak_rate=1.5e-3,
-        loss_weights={"loss_mask": 2.0},
-    )
+    settings = TRAINING | {"peak_rate": 1.5e-3, "loss_weights": {"loss_mask": 2.0}}
+    model, _ = train(model, everything, steps=4500, checkpoint=folder / "tabletop_2.pth", **settings)
     return save_weights(model, folder, "maskrcnn_tabletop")
 
 
@@ -170,7 +169,7 @@ def train_semantic(folder: Path, device: str) -> Path:
     pyramid.load_state_dict({key: learnt[f"backbone.{key}"] for key in pyramid.state_dict()})
     tables = StoredScenes(folder / "scenes", 6000)
     model.to(device, memory_format=torch.channels_last)
-    model = train(model, tables, steps=3000, checkpoint=folder / "semantic.pth")
+    model, _ = train(model, tables, steps=3000, checkpoint=folder / "semantic.pth", **TRAINING)
     return save_weights(model.model, folder, "fcn_tabletop")
 
 

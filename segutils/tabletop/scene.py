@@ -12,11 +12,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import masks_to_boxes
 
 from segutils.tabletop.camera import any_light, cast_shadow, clip_to, coverage, lay, photograph
 from segutils.tabletop.pieces import Patch
 from segutils.tabletop.things import CATEGORIES, THINGS, draw_clutter, draw_table
+from segutils.targets import make_target
 
 MIN_VISIBLE = 0.25  # a thing of which less than this share can be seen is not laid down at all
 SMALLEST, LARGEST = 20, 350  # the longer side of a thing in pixels, in a picture 480 pixels high
@@ -49,8 +49,7 @@ def render_scene(seed: int, size: tuple[int, int] = (480, 640)) -> tuple[Tensor,
         _lay_clutter(canvas, light, rng)
     owner, labels = lay_things(canvas, layout(height, width, rng), light, rng)
     numbers = torch.arange(1, len(labels) + 1)
-    target = make_target(torch.from_numpy(owner), numbers, torch.tensor(labels, dtype=torch.int64))
-    return photograph(canvas, rng), target
+    return photograph(canvas, rng), make_target(torch.from_numpy(owner) == numbers[:, None, None], labels)
 
 
 def lay_things(
@@ -143,20 +142,6 @@ def layout(height: int, width: int, rng: np.random.Generator) -> list[tuple[int,
         centre = (0.04 + 0.92 * rng.random(2)) * (width, height)
         things.append((label, length, centre, rng.random() * 2 * np.pi))
     return things
-
-
-def make_target(owner: Tensor, numbers: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """torchvision's training target from a map that says which thing each pixel shows.
-
-    Args:
-        owner: whole numbers [H, W].
-        numbers: the N numbers in `owner` that stand for things, [N].
-        labels: their classes, int64 [N].
-    """
-    masks = owner == numbers[:, None, None]
-    boxes = masks_to_boxes(masks)
-    boxes[:, 2:] += 1  # torchvision names the last pixel; a box ends behind it
-    return {"boxes": boxes, "labels": labels, "masks": masks.to(torch.uint8)}
 
 
 def _lay_clutter(canvas: np.ndarray, light: np.ndarray, rng: np.random.Generator) -> None:
