@@ -10,7 +10,7 @@ try:
     from segutils.images import load_image, load_mask, resize, sample_images
 
     # Models, and what they return
-    from segutils.models import MaskRCNN_Tabletop_Weights, load_model, maskrcnn_tabletop
+    from segutils.models import MaskRCNN_Tabletop_Weights, load_model, maskrcnn_tabletop, save_model
     from segutils.models.downloads import DownloadError
     from segutils.models.semantic import fcn_tabletop, load_semantic_model
     from segutils.inference import predict
@@ -36,6 +36,9 @@ try:
         to_labelme,
         to_polygons,
     )
+
+    # A folder of pictures
+    from segutils.folder import read_results, segment_folder
 
     # How good is it?
     from segutils.average_precision import evaluate
@@ -110,12 +113,15 @@ __all__ = [
     "precision_recall",
     "predict",
     "predict_with_truth",
+    "read_results",
     "reliability",
     "render_scene",
     "replace_predictors",
     "resize",
     "sample_images",
     "save_label_image",
+    "save_model",
+    "segment_folder",
     "show",
     "shrink_masks",
     "slide",
