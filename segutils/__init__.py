@@ -20,7 +20,7 @@ try:
 
     # Pictures out
     from segutils.display import show
-    from segutils.drawing import class_color, class_colors, draw_instances
+    from segutils.drawing import class_color, class_colors, draw_classes, draw_instances
 
     # The world of the bundled model
     from segutils.tabletop import CATEGORIES, render_scene
@@ -87,6 +87,7 @@ __all__ = [
     "class_iou",
     "confusion_matrix",
     "count_mistakes",
+    "draw_classes",
     "draw_instances",
     "evaluate",
     "expected_calibration_error",

@@ -11,7 +11,7 @@ from torchvision.models.segmentation import FCN_ResNet50_Weights, fcn_resnet50
 from torchvision.models.segmentation.fcn import FCN, FCNHead
 from torchvision.transforms._presets import SemanticSegmentation
 
-from segutils.models import trained
+from segutils.models import is_file_name, trained
 from segutils.models.maskrcnn import TABLETOP_CATEGORIES, BundledWeights, SmallBackbone
 
 
@@ -79,7 +79,8 @@ def load_semantic_model(
     Args:
         name: `"tabletop"`, which is bundled, or `"coco"`, torchvision's `fcn_resnet50` (20 classes of Pascal VOC,
             trained on COCO), downloaded once (135 MB) into torch's cache. None takes the environment variable
-            `SEGUTILS_MODEL` (`"coco_v2"` gives `"coco"` too), or else `"tabletop"`.
+            `SEGUTILS_MODEL` (`"coco_v2"` gives `"coco"` too), or else `"tabletop"`; so does a file there, which
+            holds a Mask R-CNN.
         device: where the model shall run. None takes CUDA if there is a GPU for it, else the CPU.
 
     Returns:
@@ -90,7 +91,8 @@ def load_semantic_model(
         ValueError: there is no model of this name, or the bundled file is damaged.
         DownloadError: the weights of the COCO model could not be fetched. Nothing else is loaded in their place.
     """
-    name = name or os.environ.get("SEGUTILS_MODEL", "tabletop").replace("coco_v2", "coco") or "tabletop"
+    chosen = os.environ.get("SEGUTILS_MODEL") or "tabletop"
+    name = name or ("tabletop" if is_file_name(chosen) else chosen.replace("coco_v2", "coco"))
     if name not in SEMANTIC_MODELS:
         raise ValueError(f"There is no semantic model {name!r}. Choose one of {', '.join(SEMANTIC_MODELS)}.")
     build, weights = SEMANTIC_MODELS[name]
