@@ -195,7 +195,7 @@ def _encode(
         crops = mask_crops(masks)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{where}: {error}") from None
-    return encode_rle(crops, size), [float(torch.count_nonzero(crop.mask)) for crop in crops], size
+    return encode_rle(crops, size), [float(np.count_nonzero(crop.mask.numpy())) for crop in crops], size
 
 
 def _to_xywh(boxes: Tensor, where: str) -> list[list[float]]:

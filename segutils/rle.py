@@ -25,31 +25,29 @@ def encode_rle(crops: Sequence[Crop], image_size: tuple[int, int]) -> list[RLE]:
     Raises `ValueError` when a crop does not lie within the picture.
     """
     height, width = image_size
-    runs = []
-    for left, top, mask in crops:
+    ends, lengths = [], []
+    for number, (left, top, mask) in enumerate(crops):
         rows, columns = mask.shape
         if min(left, top) < 0 or left + columns > width or top + rows > height:
             raise ValueError(
                 f"A crop of {columns} x {rows} pixels at ({left}, {top}) does not lie within a picture of "
                 f"{width} x {height}."
             )
-        if mask.numel() == 0:
-            runs.append(np.array([height * width]))
-            continue
-        # An edge lies above each pixel that differs from the one above it, and below the last row.
-        mask = mask.numpy()
-        edges = np.empty((rows + 1, columns), dtype=bool)
-        edges[0], edges[rows] = mask[0], mask[-1]
-        np.not_equal(mask[1:], mask[:-1], out=edges[1:rows])
-        row, column = np.divmod(np.flatnonzero(edges), columns)
+        # A run ends at each pixel that differs from the one above it. Above and below the crop all is outside.
+        pixels = np.zeros((rows + 2, columns), dtype=bool)
+        pixels[1:-1] = mask.numpy()
+        row, column = np.divmod(np.flatnonzero(pixels[1:] != pixels[:-1]), max(columns, 1))
         places = np.sort((left + column) * height + top + row)
         if rows == height:
-            # A run that goes on from the foot of a column to the head of the next has two edges in one place there.
+            # A run that goes on from the foot of a column to the head of the next has two ends in one place there.
             joined = np.flatnonzero(places[1:] == places[:-1])
             places = np.delete(places, np.concatenate([joined, joined + 1]))
-        counts = np.diff(places, prepend=0, append=height * width)
-        runs.append(counts[:-1] if counts[-1] == 0 else counts)
-    return [{"size": [int(height), int(width)], "counts": text} for text in _write(runs)]
+        if len(places) == 0 or places[-1] < height * width:
+            places = np.append(places, height * width)
+        ends.append(places + number * height * width)  # as if the pictures lay one after another
+        lengths.append(len(places))
+    counts = np.diff(np.concatenate([np.zeros(1, dtype=np.int64), *ends]))
+    return [{"size": [int(height), int(width)], "counts": text} for text in _write(counts, lengths)]
 
 
 def decode_rle(rle: RLE) -> Crop:
@@ -88,14 +86,13 @@ def decode_rle(rle: RLE) -> Crop:
     return Crop(int(left), int(top), torch.from_numpy(np.ascontiguousarray(mask)))
 
 
-def _write(runs: list[np.ndarray]) -> list[str]:
-    """Write the counts of many masks as text, all at once."""
-    differences = []
-    for counts in runs:
-        difference = counts.copy()
-        difference[3:] -= counts[1:-2]  # the first three are written as they are
-        differences.append(difference)
-    rest = np.concatenate([np.zeros(0, dtype=np.int64), *differences])
+def _write(counts: np.ndarray, lengths: list[int]) -> list[str]:
+    """Write the counts of many masks as text, all at once. They lie one after another, so many of each mask."""
+    bounds = np.cumsum([0, *lengths])
+    rest = counts.copy()
+    rest[2:] -= counts[:-2]
+    first = np.arange(len(counts)) - np.repeat(bounds[:-1], lengths) < 3
+    rest[first] = counts[first]  # the first three of a mask are written as they are
     parts, more = [], np.ones(len(rest), dtype=bool)
     used = []
     while more.any():
@@ -106,10 +103,10 @@ def _write(runs: list[np.ndarray]) -> list[str]:
         parts.append(low + 32 * goes_on + 48)
         more = more & goes_on
     if not parts:
-        return ["" for _ in runs]
+        return []
     characters, used = np.stack(parts, axis=1).astype(np.uint8), np.stack(used, axis=1)
     text = characters[used].tobytes().decode("ascii")
-    ends = np.concatenate([[0], np.cumsum(used.sum(axis=1))])[np.cumsum([0, *map(len, runs)])].tolist()
+    ends = np.concatenate([[0], np.cumsum(used.sum(axis=1))])[bounds].tolist()
     return [text[start:end] for start, end in zip(ends, ends[1:])]
 
 

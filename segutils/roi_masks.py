@@ -6,6 +6,7 @@ its box, no further. The boolean masks are the same, bit for bit.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from numbers import Real
 from typing import NamedTuple
 
@@ -27,6 +28,10 @@ _SMALL = 128
 
 # A call of `_row` takes as long as `F.interpolate` takes for so many pixels.
 _CALL = 15_000
+
+# What `_mixing` makes for lengths up to this is kept, 30 kB at most for each: most things are no larger, so the same
+# lengths come again and again, and making it takes as long as the rest of the work.
+_KEPT = 256
 
 
 class Crop(NamedTuple):
@@ -177,18 +182,21 @@ def _crop(mask: Tensor, box: list[int], image_size: tuple[int, int], threshold: 
     quick = mask.device.type == "cpu" and mask.dtype == torch.float32
     if quick:
         rounding = _ROUNDING if sum(size) > _SMALL else 1e-6 * len(mask)
-        down, across = (_mixing(len(mask), length) for length in size)
-        wide = mask.numpy() @ across
+        values = mask.numpy()
+        down, across = ((_kept_mixing if n <= _KEPT else _mixing)(len(values), n) for n in size)
+        wide = values @ across
         # A mixture is never more than the largest of what is mixed.
-        top, bottom = _extent((mask.numpy().T @ down).max(0) > threshold - rounding, top, bottom)
+        top, bottom = _extent((values.T @ down).max(0) > threshold - rounding, top, bottom)
         left, right = _extent(wide.max(0) > threshold - rounding, left, right)
     if top >= bottom or left >= right:
         return Crop(0, 0, torch.zeros(0, 0, dtype=torch.bool, device=mask.device))
     if quick:
         soft = down[:, top:bottom].T @ wide[:, left:right]
-        above = soft > threshold + rounding
+        above, nearly = soft > threshold + rounding, soft > threshold - rounding
+        if np.count_nonzero(above) == np.count_nonzero(nearly):
+            return Crop(x1 + left, y1 + top, torch.from_numpy(above))
         # So near the threshold that rounding decides: there, compute the row just as torchvision does.
-        rows = np.flatnonzero((above != (soft > threshold - rounding)).any(axis=1))
+        rows = np.flatnonzero((above != nearly).any(axis=1))
         upper, scales = _between(down[:, top + rows])
         if len(rows) * _CALL < size[0] * size[1] and (scales == scales.astype(np.float32)).all():
             for row, first, scale in zip(rows, upper, scales):
@@ -207,6 +215,9 @@ def _mixing(before: int, after: int) -> np.ndarray:
     the time of `F.interpolate`, which looks up four numbers for every pixel.
     """
     return F.interpolate(torch.eye(before)[None], size=after, mode="linear", align_corners=False)[0].numpy()
+
+
+_kept_mixing = lru_cache(maxsize=_KEPT)(_mixing)
 
 
 def _between(mixing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
