@@ -60,8 +60,9 @@ try:
     # A model of one's own
     from segutils.new_classes import add_classes, replace_predictors
     from segutils.targets import check_targets, make_target
-    from segutils.training import train, validation_loss
+    from segutils.training import train
     from segutils.training_curve import plot_history
+    from segutils.validation import validation_loss
 
     # Thresholds, live
     from segutils.explorer import explore, slide

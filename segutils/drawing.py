@@ -156,6 +156,32 @@ def draw_instances(
     return torch.from_numpy(canvas)
 
 
+def draw_classes(image: Tensor, class_map: Tensor, *, alpha: float = 0.7) -> Tensor:
+    """Draw a class map on a picture: each class in its own colour, see `class_colors`; 0, the background, not at all.
+
+    image: [3, H, W], as for `draw_instances`.
+    class_map: [H, W], whole numbers from 0, for example from `to_semantic`.
+    alpha: how strongly the colours cover the picture, from 0 (not at all) to 1 (opaque).
+
+    Returns a new uint8 tensor [3, H, W] on the CPU.
+
+    Raises `TypeError` or `ValueError` when the picture or `alpha` is not as described, when the class map is none, or
+    when the two differ in size.
+    """
+    if not isinstance(class_map, Tensor) or class_map.ndim != 2 or class_map.is_floating_point():
+        found = (
+            f"{class_map.dtype} {list(class_map.shape)}" if isinstance(class_map, Tensor) else type(class_map)
+        )
+        raise TypeError(
+            f"A class map is a tensor [H, W] of whole numbers, not {found}. "
+            "Of a model's output [N, C, H, W], output.argmax(1)[0] makes one."
+        )
+    present = class_map.unique()
+    present = present[present > 0]
+    per_class = {"labels": present, "masks": class_map == present[:, None, None]}
+    return draw_instances(image, per_class, boxes=False, labels=False, alpha=alpha)
+
+
 def to_canvas(image) -> np.ndarray:
     """Copy a picture, of any kind that `show` takes, to a uint8 array [3, H, W] to draw on."""
     array = to_array(image)

@@ -12,7 +12,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from unchanged import unchanged
 
 from segutils import drawing
-from segutils.drawing import CLASS_COLORS, class_color, class_colors, draw_instances
+from segutils.drawing import CLASS_COLORS, class_color, class_colors, draw_classes, draw_instances
 from segutils.roi_masks import RoIMasks
 
 CATEGORIES = ("__background__", "banana", "book", "cell phone", "coin")
@@ -592,3 +592,45 @@ def test_draw_refuses_bad_pictures():
         draw_instances(GREY.to(torch.uint16), GOOD)
     with pytest.raises(ValueError, match=r"must be \[3, H, W\]"):
         draw_instances(torch.zeros(4, 120, 160), GOOD)
+
+
+# --- class maps ---------------------------------------------------------------------------------------------
+
+
+def test_a_class_map_is_drawn_in_the_colours_of_its_classes():
+    image = torch.full((3, 40, 60), 200, dtype=torch.uint8)
+    class_map = torch.zeros(40, 60, dtype=torch.int64)
+    class_map[5:15, 5:15], class_map[20:30, 20:30], class_map[20:30, 40:50] = (
+        2,
+        5,
+        5,
+    )  # the last two are one class
+    with unchanged(image, class_map):
+        drawn = draw_classes(image, class_map, alpha=1)
+    for (y, x), label in {(10, 10): 2, (25, 25): 5, (25, 45): 5}.items():
+        assert drawn[:, y, x].tolist() == list(class_color(label))
+    assert torch.equal(drawn[:, :, 33:37], image[:, :, 33:37])  # between the two pieces
+    assert torch.equal(draw_classes(image, torch.zeros_like(class_map)), image)
+    # Where there is no background, no class is taken for it.
+    assert draw_classes(image, torch.full_like(class_map, 3), alpha=1)[:, 20, 30].tolist() == list(
+        class_color(3)
+    )
+    assert 0 < (draw_classes(image, class_map)[:, 10, 10] - drawn[:, 10, 10].float()).abs().max() < 100
+
+
+@pytest.mark.parametrize(
+    "class_map, error, message",
+    [
+        (torch.zeros(40, 60), TypeError, r"whole numbers, not torch.float32 \[40, 60\]. Of a model's output"),
+        (
+            torch.zeros(1, 40, 60, dtype=torch.int64),
+            TypeError,
+            r"\[H, W\] of .* not torch.int64 \[1, 40, 60\]",
+        ),
+        (np.zeros((40, 60), int), TypeError, "not <class 'numpy.ndarray'>"),
+        (torch.ones(40, 61, dtype=torch.int64), ValueError, "61 x 40"),
+    ],
+)
+def test_what_is_no_class_map_is_refused(class_map, error, message):
+    with pytest.raises(error, match=message):
+        draw_classes(torch.zeros(3, 40, 60, dtype=torch.uint8), class_map)
