@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from segutils.images import load_image
@@ -142,7 +143,5 @@ def _read_mask(annotation: dict, size: tuple[int, int], file_name: str) -> Crop:
 
 def _fill(polygons: list[list[float]], size: tuple[int, int]) -> Crop:
     """Fill polygons as COCO's own tools do, pixel by pixel."""
-    from pycocotools import mask as coco_mask  # of the extra "evaluation"
-
     filled = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, *size)))
     return Crop(0, 0, torch.from_numpy(np.ascontiguousarray(filled)).bool())

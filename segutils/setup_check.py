@@ -24,6 +24,7 @@ PACKAGES = (
     "pillow",
     "psutil",
     "tqdm",
+    "pycocotools",
 )
 ANEW = "Run `python3 run.py` in the course's folder, or `pip install -e .` in an environment of your own."
 

@@ -427,9 +427,9 @@ def first_cell(code: str) -> str:
 @pytest.mark.parametrize(("code", "packages"), [
     ("import numpy as np, torch.nn\n%time from skimage.data import coins", ""),
     ("def f():\n    import faster_coco_eval.core.mask", "faster-coco-eval"),
-    ("import zlib, cv2\nfrom torchmetrics.segmentation import MeanIoU", "cv2 torchmetrics"),
-    ("from segutils import show, judge", "torchmetrics"),
-    ("from segutils.judging import secret", "torchmetrics"),
+    ("import zlib, cv2\nfrom pandas.api import types", "cv2 pandas"),
+    ("from segutils import show, judge", "pandas"),
+    ("from segutils.judging import secret", "pandas"),
     ("from segutils import show\nfrom segutils.display import to_array\nimport segutils", ""),
 ])  # fmt: skip
 def test_what_colab_lacks_is_installed_there(course, monkeypatch, code, packages):
@@ -439,7 +439,7 @@ def test_what_colab_lacks_is_installed_there(course, monkeypatch, code, packages
     for name, source in [
         ("__init__", entrance),
         ("display", "import torch"),
-        ("judging", "def judge():\n    import torchmetrics"),
+        ("judging", "def judge():\n    import pandas"),
     ]:
         (course / "segutils" / f"{name}.py").write_text(source)
     assert "pip" not in first_cell(code)  # in a copy that cannot be fetched
