@@ -3,27 +3,19 @@
 import copy
 import hashlib
 import math
-import random
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Dataset
-from torchvision.models.detection import MaskRCNN
-from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.models.detection.rpn import RegionProposalNetwork
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from segutils.average_precision import evaluate
-from segutils.evaluation import crowd_rows
-from segutils.inference import predict
-from segutils.targets import Pairs, Target, check_pair
+from segutils.targets import Pairs
+from segutils.validation import CheckedPairs, compute_losses, validate, weigh
 
 History = list[dict[str, float]]
 
@@ -51,8 +43,7 @@ def train(
 
     In a notebook a curve grows while the model learns; elsewhere there is a progress bar. `torch.manual_seed(0)`
     before makes a run repeatable, on one machine with one number of threads. It covers what the dataset draws from
-    the generators of torch, numpy and `random`, but not from a generator that it keeps itself; one with an attribute
-    `seed` gets the number of the pass in it, and can build its own from that and the index.
+    the generators of torch, numpy and `random`; what it draws from a generator that it keeps itself, it doesn't.
 
     Args:
         model: returns a dict of losses in train mode, as torchvision's detectors do, on the device to train on.
@@ -81,7 +72,9 @@ def train(
             needs; the checkpoint is of another run.
         FloatingPointError: the loss or its gradient is not finite; the last checkpoint is left as it was.
     """
-    _check_settings(dataset, validation, batch_size=batch_size, steps=steps, every=every, patience=patience)
+    _check_settings(
+        dataset, validation, dtype, batch_size=batch_size, steps=steps, every=every, patience=patience
+    )
     device, loss_weights = next(model.parameters()).device, loss_weights or {}
     dtype = _choose_dtype(device) if dtype is None else dtype
     model = _train_mode(copy.deepcopy(model))
@@ -97,11 +90,11 @@ def train(
     if checkpoint is not None and Path(checkpoint).exists():
         run = _load_checkpoint(Path(checkpoint), settings, parts)
     history = run["history"]
-    judged = None if validation is None else CheckedPairs(validation, model, "validation", run["seed"])
+    judged = None if validation is None else CheckedPairs(validation, model, "validation")
 
     def judge() -> None:
         """Judge the averaged model, and keep it if it's the best so far."""
-        history[-1] |= _validate(average.module, judged, loss_weights)
+        history[-1] |= validate(average.module, judged, loss_weights)
         if len(_stale(history)) == 0:
             run["best"] = {name: value.clone() for name, value in average.module.state_dict().items()}
 
@@ -118,8 +111,8 @@ def train(
         pairs = CheckedPairs(dataset, model, "dataset", run["seed"])
         for images, targets in () if stop() else _batches(pairs, batch_size, range(done, steps), workers):
             with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-                terms = _losses(model, images, targets)
-                loss = _weigh(terms, loss_weights)
+                terms = compute_losses(model, images, targets)
+                loss = weigh(terms, loss_weights)
             optimiser.zero_grad()
             loss.backward()
             norm = nn.utils.clip_grad_norm_(learning, 5)
@@ -152,91 +145,6 @@ def train(
     return trained.eval(), history
 
 
-@torch.no_grad()
-def validation_loss(model: nn.Module, pairs: Pairs) -> dict[str, float]:
-    """Compute the losses of a detector on pictures that it doesn't learn from: their means over the pictures.
-
-    torchvision's detectors give losses in train mode only, in which batch norms would learn and dropout would drop.
-    Here only the parts that compute losses are in that mode, for as long as it takes, and the sampling of proposals
-    is the same every time. The model is left as it was, and so is torch's generator of random numbers.
-
-    Args:
-        model: as for `train`, in any mode.
-        pairs: pairs of picture and target, as for `train`.
-
-    Returns:
-        `loss`, the sum, and its parts: of a Mask R-CNN `loss_classifier`, `loss_box_reg`, `loss_mask`,
-        `loss_objectness`, `loss_rpn_box_reg`.
-
-    Raises:
-        TypeError, ValueError: as `check_targets` does, or there is no pair.
-    """
-    if len(pairs) == 0:
-        raise ValueError("There is no picture to validate on.")
-    if not isinstance(pairs, CheckedPairs):
-        pairs = CheckedPairs(pairs, model, "pairs")
-    device = next(model.parameters()).device
-    modes = {module: module.training for module in model.modules()}
-    sums: dict[str, float] = {}
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(0)
-        model.eval()
-        for module in modes:
-            if module is model or isinstance(module, RegionProposalNetwork | RoIHeads):
-                module.training = True
-        try:
-            for index in range(len(pairs)):
-                image, target = pairs[index]
-                for name, term in _losses(model, [image], [target]).items():
-                    sums[name] = sums.get(name, 0.0) + term.item() / len(pairs)
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
-    return {"loss": sum(sums.values())} | sums
-
-
-class CheckedPairs(Dataset):
-    """A dataset whose items are checked as they're read, with pictures as float 0 to 1.
-
-    Item `(number of the pass, index)` is the same whenever it's read, whatever the dataset draws at random.
-    """
-
-    def __init__(self, pairs: Pairs, model: nn.Module, name: str, seed: int = 0) -> None:
-        self.pairs = copy.copy(pairs) if hasattr(pairs, "seed") else pairs  # the copy's seed is set below
-        self.name, self.seed = name, seed
-        self.classes = _count_classes(model)
-        self.needs = ("masks",) if isinstance(model, MaskRCNN) else ()
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, Target]:
-        number, index = key if isinstance(key, tuple) else (0, key)
-        if hasattr(self.pairs, "seed"):
-            self.pairs.seed = number
-        with _random_state_of(self.seed, number, index):
-            pair = self.pairs[index]
-        check_pair(pair, f"{self.name}[{index}]", self.classes, self.needs)
-        image, target = pair
-        return image / 255 if image.dtype == torch.uint8 else image, target
-
-
-@contextmanager
-def _random_state_of(*key: int) -> Iterator[None]:
-    """Seed the generators of torch, numpy and Python from whole numbers, and put them back afterwards."""
-    seed = int(np.random.SeedSequence(key).generate_state(1)[0])
-    before = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPU's as well
-    np.random.seed(seed)
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(before[0])
-        np.random.set_state(before[1])
-        random.setstate(before[2])
-
-
 def _batches(pairs: CheckedPairs, batch_size: int, steps: range, workers: int) -> DataLoader:
     """The batches of these steps: each pass has an order of its own, wherever the steps begin."""
     each_pass, batches = len(pairs) // batch_size, []
@@ -258,38 +166,6 @@ def _batches(pairs: CheckedPairs, batch_size: int, steps: range, workers: int) -
 
 def _collate(items: list[tuple]) -> tuple:
     return tuple(zip(*items, strict=True))
-
-
-def _losses(model: nn.Module, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-    """The model's losses on pictures and targets, whose crowd regions are left out."""
-    device, rows = next(model.parameters()).device, ("boxes", "labels", "masks", "keypoints")
-    kept = [~crowd_rows(target) for target in targets]
-    targets = [
-        {name: target[name][keep].to(device) for name in rows if name in target}
-        for target, keep in zip(targets, kept)
-    ]
-    return model([image.to(device) for image in images], targets)
-
-
-def _weigh(terms: Mapping, loss_weights: Mapping[str, float]):
-    return sum(loss_weights.get(name, 1.0) * term for name, term in terms.items())
-
-
-@torch.no_grad()
-def _validate(model: nn.Module, pairs: CheckedPairs, loss_weights: Mapping[str, float]) -> dict[str, float]:
-    """The model's losses on pairs, and if it's a detector its average precision, as names and figures."""
-    losses = validation_loss(model, pairs)
-    del losses["loss"]
-    row = {"validation_loss": float(_weigh(losses, loss_weights))}
-    row |= {f"validation_{name}": value for name, value in losses.items()}
-    if isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform):
-        kind, find = ("segm", predict) if isinstance(model, MaskRCNN) else ("bbox", nn.Module.__call__)
-        device, model = next(model.parameters()).device, model.eval()
-        numbers = range(len(pairs))
-        found = (find(model, [pairs[i][0].to(device)])[0] for i in numbers)
-        figures = evaluate(found, (pairs[i][1] for i in numbers), iou_type=kind)
-        row |= {name: figures[name] for name in ("AP", "AP50")}
-    return row
 
 
 def _stale(history: History) -> list[float]:
@@ -326,18 +202,25 @@ def _choose_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def _count_classes(model: nn.Module) -> int | None:
-    """Classes of a detector of torchvision, the background included; None where that can't be known."""
-    if hasattr(model, "roi_heads"):
-        return model.roi_heads.box_predictor.cls_score.out_features
-    head = getattr(getattr(model, "head", None), "classification_head", None)
-    return getattr(head, "num_classes", None) or getattr(head, "num_columns", None)  # RetinaNet, FCOS; SSD
-
-
-def _check_settings(dataset: Pairs, validation: Pairs | None, *, patience: int | None, **counts: int) -> None:
+def _check_settings(
+    dataset: Pairs,
+    validation: Pairs | None,
+    dtype: torch.dtype | None,
+    *,
+    patience: int | None,
+    **counts: int,
+) -> None:
     for name, count in (counts | ({} if patience is None else {"patience": patience})).items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, not {count!r}")
+    for name, pairs in (("dataset", dataset), ("validation", validation)):
+        if pairs is not None and not (hasattr(pairs, "__getitem__") and hasattr(pairs, "__len__")):
+            hint = "; give its dataset" if isinstance(pairs, DataLoader) else ""
+            raise TypeError(
+                f"{name} must have a length and items {name}[i], not {type(pairs).__name__}{hint}"
+            )
+    if dtype not in (None, torch.float32, torch.bfloat16):
+        raise ValueError(f"dtype must be torch.float32 or torch.bfloat16, not {dtype}")
     if len(dataset) < counts["batch_size"]:
         raise ValueError(
             f"the dataset has {len(dataset)} items, fewer than one batch of {counts['batch_size']}"
@@ -384,7 +267,7 @@ def _save_checkpoint(path: Path, run: dict, parts: dict) -> None:
     unfinished.replace(path)
 
 
-def _live_curve(steps: int):
+def _live_curve(steps: int) -> Callable[..., None] | None:
     """In a notebook, a function that draws the history; elsewhere None."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if getattr(shell, "kernel", None) is None:

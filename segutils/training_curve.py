@@ -58,7 +58,9 @@ def plot_history(history: History, steps: int | None = None) -> Figure:
 def _plot_losses(ax: Axes, rows: History, judged: History) -> None:
     numbers = [row["step"] for row in rows]
     width = max(1, len(rows) // 20)
-    for name in ("loss", *(name for name in (rows[0] if rows else ()) if name.startswith("loss_"))):
+    others = ("step", "loss", "AP", "AP50")
+    parts = [n for n in (rows[0] if rows else ()) if n not in others and not n.startswith("validation_")]
+    for name in ("loss", *parts) if rows else ():
         values = np.array([row[name] for row in rows], dtype=float)
         sums = np.concatenate([[0], values.cumsum()])
         first = np.maximum(np.arange(len(values)) + 1 - width, 0)

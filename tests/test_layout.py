@@ -21,7 +21,8 @@ FLOORS = (  # from the ground up
     ("predictions", "display", "rle", "new_classes"),
     ("drawing", "inference", "evaluation", "targets", "measuring", "annotations"),
     ("average_precision", "inside", "swapping", "training_curve"),
-    ("inside_figures", "error_types", "training"),
+    ("inside_figures", "error_types", "validation"),
+    ("training",),
     ("models", "explorer", "tabletop"),
     ("folder",),  # its workers load their models themselves
     ("setup_check", "__init__"),
@@ -128,6 +129,7 @@ def test_an_import_that_breaks_the_rules_is_found(room, line, fault):
                 "rle",
                 "roi_masks",
                 "targets",
+                "validation",
             },
             {"ipywidgets", "matplotlib.pyplot"},
         ),

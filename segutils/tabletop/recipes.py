@@ -38,14 +38,14 @@ CROP = 288
 class StoredScenes(Dataset):
     """Drawn scenes on disk, and behind them pictures from elsewhere, each varied anew whenever it is read.
 
-    Item `i` is a pair of image, float32 [3, 288, 288] in 0..1, and torchvision's training target. Pictures are kept
-    as uint8; masks as one map of uint8 that says which thing each pixel shows, because no two masks share a pixel.
+    Item `i` is a pair of image, float32 [3, 288, 288] in 0..1, and torchvision's training target. How it is varied
+    hangs on torch's random numbers, which `train` seeds for each item and each pass. Pictures are kept as uint8; masks
+    as one map of uint8 that says which thing each pixel shows, because no two masks share a pixel.
     """
 
     def __init__(self, folder: Path, scenes: int, others: int = 0) -> None:
         count = scenes + others
         folder.mkdir(parents=True, exist_ok=True)
-        self.seed = 0
         self.images = _open_array(folder / "images.npy", (count, 3, *SCENE_SIZE))
         self.owners = _open_array(folder / "owners.npy", (count, *SCENE_SIZE))
         self.labels = _open_array(folder / "labels.npy", (count, 15))  # by owner; 0 where there is none
@@ -63,7 +63,7 @@ class StoredScenes(Dataset):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        rng = np.random.default_rng((self.seed, index))
+        rng = np.random.default_rng(torch.randint(2**31, (2,)).tolist())
         if rng.random() < 0.2:  # four scenes at half their size, side by side: small things, many of them
             parts = [index, *rng.integers(len(self), size=3)]
             corners = [
