@@ -23,7 +23,20 @@ LENGTHS = ("perimeter", "major_axis", "minor_axis", "equivalent_diameter")
 
 
 class Table(dict):
-    """Columns by name, NumPy arrays of one length. It shows itself as a table, and `pandas.DataFrame(table)` works."""
+    """Columns by name, NumPy arrays of one length. It shows itself as a table, and `pandas.DataFrame(table)` works.
+
+    What is shown is rounded, and its rows are numbered from 1, as in a label image; the columns hold the full numbers.
+    """
+
+    def columns(self, *names: str) -> "Table":
+        """The table with some of its columns, in this order: `table.columns("name", "area")`."""
+        if missing := [name for name in names if name not in self]:
+            raise KeyError(f"The table has no column {missing[0]!r}. It has: {', '.join(self)}.")
+        return Table({name: self[name] for name in names})
+
+    def rows(self, which: slice | Sequence[int] | np.ndarray) -> "Table":
+        """The table with some of its rows: `table.rows(table["area"] > 500)`, `table.rows(slice(8))`."""
+        return Table({name: column[which] for name, column in self.items()})
 
     def to_csv(self, path: str | Path) -> None:
         """Write the table as a CSV file, with the names of the columns in its first line."""
@@ -32,12 +45,24 @@ class Table(dict):
             writer.writerow(self)
             writer.writerows(zip(*(column.tolist() for column in self.values())))
 
-    def _repr_html_(self) -> str:
-        def cells(tag: str, values: Sequence[str]) -> str:
-            return "<tr>" + "".join(f"<{tag}>{html.escape(value)}</{tag}>" for value in values) + "</tr>"
+    def _texts(self) -> list[list[str]]:
+        """What is shown, row by row: the names of the columns, then their values. The first column numbers the rows."""
+        columns = {"": map(str, range(1, 1 + len(next(iter(self.values()), ()))))}
+        columns |= {name: _rounded(column) for name, column in self.items()}
+        return [list(columns), *map(list, zip(*columns.values()))]
 
-        rows = zip(*(map(_short, column.tolist()) for column in self.values()))
-        return f"<table>{cells('th', list(self))}{''.join(cells('td', row) for row in rows)}</table>"
+    def __repr__(self) -> str:
+        texts = self._texts()
+        widths = [max(map(len, column)) for column in zip(*texts)]
+        return "\n".join("  ".join(text.rjust(width) for text, width in zip(row, widths)) for row in texts)
+
+    def _repr_html_(self) -> str:
+        def row(texts: list[str], tag: str) -> str:
+            number, *cells = map(html.escape, texts)
+            return f"<tr><th>{number}</th>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
+
+        head, *body = self._texts()
+        return f"<table>{row(head, 'th')}{''.join(row(texts, 'td') for texts in body)}</table>"
 
 
 def measure_instances(
@@ -67,7 +92,9 @@ def measure_instances(
           the orientation is that of the major axis, in degrees from 0 to 180, anticlockwise from the horizontal; the
           eccentricity is 0 for a circle and nears 1 for a line;
         - `solidity`: the area as a share of the convex hull's; `equivalent_diameter`: of a circle with the same area;
-        - `touches_border`: whether it reaches the rim of the picture, where part of it may be cut off;
+        - `touches_border`: whether it comes to within a pixel of the border of the picture, so that part of it may be
+          cut off. (Of 281 things that the border cuts in 240 drawn scenes, the bundled model's masks reach it in 134,
+          end one pixel before it in 83, and earlier in the rest. Those of whole things came so close twice.)
         - `pieces`, `holes`: how many there are; pixels that touch at a corner belong together;
         - `red`, `green`, `blue`: the mean colour, 0 to 255, with `image` alone;
         - `area_mm2`, `perimeter_mm` and so on, with `pixel_size` alone.
@@ -131,7 +158,7 @@ def _measure(crop: Crop, image_size: tuple[int, int], image: Tensor | None) -> d
             "eccentricity": region.eccentricity,
             "solidity": region.solidity,
             "equivalent_diameter": region.equivalent_diameter_area,
-            "touches_border": bool(min(x1, y1) == 0 or y2 == image_size[0] or x2 == image_size[1]),
+            "touches_border": bool(min(x1, y1, image_size[1] - x2, image_size[0] - y2) <= 1),
             "pieces": pieces,
             "holes": pieces - int(region.euler_number),
         }
@@ -142,12 +169,15 @@ def _measure(crop: Crop, image_size: tuple[int, int], image: Tensor | None) -> d
     return row
 
 
-def _short(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
-    return str(value)
+def _rounded(column: np.ndarray) -> list[str]:
+    """A column as texts. Its floats have equally many decimals, fewer the larger they are; NaN is left empty."""
+    if column.dtype == bool:
+        return ["yes" if value else "no" for value in column]
+    if column.dtype.kind != "f":
+        return [str(value) for value in column]
+    largest = np.abs(column[np.isfinite(column)]).max(initial=0)
+    decimals = 2 if largest < 10 else 1 if largest < 1000 else 0
+    return ["" if math.isnan(value) else f"{value:.{decimals}f}" for value in column]
 
 
 Polygon = list[np.ndarray]

@@ -98,7 +98,7 @@ def test_crops_give_what_scikit_image_gives_for_whole_masks():
         for name, their_name in zip(ours, names):
             assert table[name][row] == pytest.approx(theirs[their_name][0])
         assert table["x"][row] == pytest.approx(theirs["centroid-1"][0] + 0.5)
-        assert table["touches_border"][row] == bool(mask[[0, -1]].any() or mask[:, [0, -1]].any())
+        assert table["touches_border"][row] == bool(mask.sum() - mask[2:-2, 2:-2].sum())
 
 
 def test_nothing_and_empty_masks_have_all_columns():
@@ -122,10 +122,39 @@ def test_the_table_shows_itself_and_goes_to_csv(tmp_path):
     table = measure_instances(instances(drawn("##.. ....", ".... ...."), [1, 2]), categories=["", "<cup>"])
     text = table._repr_html_()
     assert text.count("<tr>") == 3 and "<td>&lt;cup&gt;</td>" in text and "nan" not in text
+    assert "<tr><th>2</th><td>2</td>" in text
     table.to_csv(tmp_path / "table.csv")
     rows = list(csv.DictReader(open(tmp_path / "table.csv", encoding="utf-8")))
     assert [row["area"] for row in rows] == ["2", "0"] and rows[0]["name"] == "<cup>"
     assert list(rows[0]) == list(table)
+
+
+def test_some_columns_and_rows_of_a_table():
+    table = measure_instances(
+        instances(drawn("##.. ....", "#... ...."), [1, 3], [0.5, 0.25]), categories=NAMES
+    )
+    with unchanged(table):
+        small = table.columns("area", "name", "touches_border").rows(table["area"] < 2)
+        assert {name: column.tolist() for name, column in small.items()} == {
+            "area": [1],
+            "name": ["key"],
+            "touches_border": [True],
+        }
+        assert table.rows([1, 0])["score"].tolist() == [0.25, 0.5]
+        assert repr(table.columns("area", "score")) == "   area  score\n1     2   0.50\n2     1   0.25"
+    nothing = table.rows(slice(0))
+    assert list(nothing) == list(table) and repr(nothing.columns("area")) == "  area"
+    assert nothing._repr_html_().count("<tr>") == 1
+    with pytest.raises(KeyError, match="The table has no column 'aera'. It has: label, name, score, area, "):
+        table.columns("aera")
+
+
+def test_a_mask_near_the_border_may_be_cut_off():
+    masks = torch.zeros(5, 20, 30, dtype=torch.bool)
+    boxes = [(2, 2, 18, 28), (1, 2, 18, 28), (2, 1, 18, 28), (2, 2, 19, 28), (2, 2, 18, 29)]
+    for mask, (top, left, bottom, right) in zip(masks, boxes):
+        mask[top:bottom, left:right] = True
+    assert measure_instances(instances(masks))["touches_border"].tolist() == [False, True, True, True, True]
 
 
 def test_bad_input_is_refused():
