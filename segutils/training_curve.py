@@ -15,7 +15,7 @@ _PARTS = {
     "loss_classifier": ("class", "#E69F00", "-"),
     "loss_box_reg": ("box", "#009E73", "--"),
     "loss_mask": ("mask", "#CC79A7", "-."),
-    "loss_objectness": ("proposal: a thing?", "#56B4E9", ":"),
+    "loss_objectness": ("proposal: thing or not", "#56B4E9", ":"),
     "loss_rpn_box_reg": ("proposal: box", "#8C6D31", (0, (5, 1, 1, 1, 1, 1))),
 }
 _PAUSE = 4  # seconds between two drawings while the model learns, of which each takes a fraction of one
@@ -44,8 +44,9 @@ def plot_history(history: History, steps: int | None = None) -> Figure:
     _plot_losses(axes[0], [row for row in history if "loss" in row], judged)
     if precise:
         numbers = [row["step"] for row in precise]
-        for name, style in (("AP50", "s--"), ("AP", "o-")):
-            axes[1].plot(numbers, [row[name] for row in precise], style, label=name, markersize=4)
+        for name, style, color in (("AP50", "s--", "#D55E00"), ("AP", "o-", "#0072B2")):
+            values = [row[name] for row in precise]
+            axes[1].plot(numbers, values, style, color=color, label=name, markersize=4)
         axes[1].set(title="On validation pictures", ylabel="average precision", ylim=(-0.02, 1.02))
         axes[1].legend(loc="best", frameon=False)
     for ax in axes:
@@ -67,13 +68,13 @@ def _plot_losses(ax: Axes, rows: History, judged: History) -> None:
         last = np.arange(len(values)) + 1
         label, color, line = _PARTS.get(name, (name.removeprefix("loss_"), None, "-"))
         if name == "loss":
-            label, color = "in all", "black"
+            label, color = "total", "black"
         means = (sums[last] - sums[first]) / (last - first)
         ax.plot(numbers, means, label=label, color=color, ls=line, lw=2 if name == "loss" else 1.2)
     if judged:
         places, losses = [row["step"] for row in judged], [row["validation_loss"] for row in judged]
-        ax.plot(places, losses, "o-", color="#0072B2", markersize=4, label="in all, validation")
-    ax.set(title="Loss", ylabel="loss")
+        ax.plot(places, losses, "o-", color="#0072B2", markersize=4, label="total, validation")
+    ax.set(title="Loss, smoothed", ylabel="loss")
     ax.set_ylim(bottom=0)
     if ax.lines:
         ax.legend(loc="upper right", fontsize=8, frameon=False)
