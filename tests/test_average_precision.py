@@ -95,18 +95,28 @@ def coco_annotations(pictures, iou_type, results):
     return annotations
 
 
-def pycocotools_figures(predictions, targets, iou_type):
+def pycocotools_figures(predictions, targets, iou_type, labels=LABELS):
     """The twelve figures, and the AP of each class: -1 where there is nothing to find."""
+    sizes = []
+
+    def measured():  # targets may be a generator
+        for target in targets:
+            sizes.append(target["masks"].shape[-2:])
+            yield target
+
+    results = coco_annotations(predictions, iou_type, results=True)
+    true = coco_annotations(measured(), iou_type, results=False)
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = {
             "info": {},
-            "images": [{"id": number, "height": SIZE, "width": SIZE} for number in range(len(targets))],
-            "categories": [{"id": label} for label in LABELS],
-            "annotations": coco_annotations(targets, iou_type, results=False),
+            "images": [
+                {"id": n, "height": height, "width": width} for n, (height, width) in enumerate(sizes)
+            ],
+            "categories": [{"id": label} for label in labels],
+            "annotations": true,
         }
         truth.createIndex()
-        results = coco_annotations(predictions, iou_type, results=True)
         evaluation = COCOeval(truth, truth.loadRes(results) if results else COCO(), iou_type)
         evaluation.evaluate()
         evaluation.accumulate()
