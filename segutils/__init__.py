@@ -14,6 +14,7 @@ try:
     from segutils.models.downloads import DownloadError
     from segutils.models.semantic import fcn_tabletop, load_semantic_model
     from segutils.inference import predict
+    from segutils.tiles import predict_tiles
     from segutils.inside import trace, trace_back
     from segutils.predictions import filter_model_output, get_boolean_mask, inspect_model_output, to_semantic
     from segutils.roi_masks import RoIMasks
@@ -22,8 +23,9 @@ try:
     from segutils.display import show
     from segutils.drawing import class_color, class_colors, draw_classes, draw_instances
 
-    # The world of the bundled model
+    # The drawn worlds
     from segutils.tabletop import CATEGORIES, render_scene
+    from segutils.sky import SKY_CATEGORIES, render_sky
 
     # Numbers and files from masks, and masks from files
     from segutils.annotations import Annotations, load_annotations
@@ -81,6 +83,7 @@ __all__ = [
     "MaskRCNN_Tabletop_Weights",
     "PHOTO_CREDITS",
     "RoIMasks",
+    "SKY_CATEGORIES",
     "add_classes",
     "check_targets",
     "class_color",
@@ -114,10 +117,12 @@ __all__ = [
     "plot_history",
     "precision_recall",
     "predict",
+    "predict_tiles",
     "predict_with_truth",
     "read_results",
     "reliability",
     "render_scene",
+    "render_sky",
     "replace_predictors",
     "resize",
     "sample_images",

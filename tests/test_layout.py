@@ -21,9 +21,9 @@ FLOORS = (  # from the ground up
     ("predictions", "display", "rle", "new_classes"),
     ("drawing", "inference", "evaluation", "targets", "measuring", "annotations"),
     ("average_precision", "inside", "swapping", "training_curve"),
-    ("inside_figures", "error_types", "validation"),
+    ("inside_figures", "error_types", "validation", "tiles"),
     ("training",),
-    ("models", "explorer", "tabletop"),
+    ("models", "explorer", "tabletop", "sky"),
     ("folder",),  # its workers load their models themselves
     ("setup_check", "__init__"),
 )
