@@ -97,15 +97,8 @@ def coco_annotations(pictures, iou_type, results):
 
 def pycocotools_figures(predictions, targets, iou_type, labels=LABELS):
     """The twelve figures, and the AP of each class: -1 where there is nothing to find."""
-    sizes = []
-
-    def measured():  # targets may be a generator
-        for target in targets:
-            sizes.append(target["masks"].shape[-2:])
-            yield target
-
     results = coco_annotations(predictions, iou_type, results=True)
-    true = coco_annotations(measured(), iou_type, results=False)
+    sizes = [target["masks"].shape[-2:] for target in targets]
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = {
@@ -114,7 +107,7 @@ def pycocotools_figures(predictions, targets, iou_type, labels=LABELS):
                 {"id": n, "height": height, "width": width} for n, (height, width) in enumerate(sizes)
             ],
             "categories": [{"id": label} for label in labels],
-            "annotations": true,
+            "annotations": coco_annotations(targets, iou_type, results=False),
         }
         truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes(results) if results else COCO(), iou_type)

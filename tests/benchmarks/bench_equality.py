@@ -1,7 +1,8 @@
 """`evaluate` against pycocotools, at length: on drawn scenes, on photographs and on little random things.
 
 `python3 run.py bench -k equality` prints the largest difference in any figure. The photographs are those that the
-environment variable SEGUTILS_PHOTOGRAPHS names (a folder with `images/` and COCO's `instances.json`).
+environment variable SEGUTILS_PHOTOGRAPHS names (a folder with `images/` and COCO's `instances.json`). The masks of the
+scenes are in memory all at once, and take several GB.
 """
 
 import os
@@ -15,10 +16,10 @@ from test_average_precision import NAMES, pycocotools_figures, random_case
 from torchvision.ops import masks_to_boxes
 
 from segutils import CATEGORIES, evaluate, load_annotations, render_scene
-from segutils.average_precision import FIGURES
-from segutils.average_precision import named_labels as labels_of
+from segutils.average_precision import FIGURES, named_labels
 
 TYPES = ("segm", "bbox")
+SCENES, RANDOM_CASES = 500, 2000
 
 
 def perturbed(target: dict, labels: list[int], seed: int) -> dict:
@@ -47,33 +48,25 @@ def perturbed(target: dict, labels: list[int], seed: int) -> dict:
 
 
 def largest_difference(predictions, targets, categories, iou_type) -> tuple[float, float]:
-    """The largest difference in any figure, and the AP.
-
-    `predictions` and `targets` are functions that return generators, so that one picture is in memory at a time.
-    """
-    result = evaluate(predictions(), targets(), categories, iou_type)
+    """The largest difference in any figure, and the AP."""
+    result = evaluate(predictions, targets, categories, iou_type)
     ours = np.array([result[name] for name in FIGURES] + list(result["per_class"].values()))
-    theirs = np.array(pycocotools_figures(predictions(), targets(), iou_type, labels_of(categories)))
+    theirs = np.array(pycocotools_figures(predictions, targets, iou_type, named_labels(categories)))
     assert np.array_equal(np.isnan(ours), theirs == -1)
     return float(np.abs(np.nan_to_num(ours, nan=-1) - theirs).max()), result["AP"]
 
 
-def compare(name: str, count: int, target_of, categories) -> None:
-    labels = labels_of(categories)
+def compare(name: str, targets: list[dict], categories) -> None:
+    predictions = [perturbed(one, named_labels(categories), seed) for seed, one in enumerate(targets)]
     for iou_type in TYPES:
-        difference, ap = largest_difference(
-            lambda: (perturbed(target_of(row), labels, row) for row in range(count)),
-            lambda: (target_of(row) for row in range(count)),
-            categories,
-            iou_type,
-        )
-        print(f"| {count} {name}, {iou_type} | {ap:.3f} | {difference:.1e} |", flush=True)
+        difference, ap = largest_difference(predictions, targets, categories, iou_type)
+        print(f"| {len(targets)} {name}, {iou_type} | {ap:.3f} | {difference:.1e} |", flush=True)
         assert difference < 1e-8 and 0.1 < ap < 0.9
 
 
 def test_equality_on_drawn_scenes():
     print("\n\n| | AP | largest difference |\n|---|---|---|")
-    compare("drawn scenes", 500, lambda seed: render_scene(30_000 + seed)[1], CATEGORIES)
+    compare("drawn scenes", [render_scene(30_000 + seed)[1] for seed in range(SCENES)], CATEGORIES)
 
 
 def test_equality_on_photographs():
@@ -81,16 +74,14 @@ def test_equality_on_photographs():
     if not (folder / "instances.json").is_file():
         pytest.skip("SEGUTILS_PHOTOGRAPHS names no folder with images/ and instances.json")
     annotations = load_annotations(folder / "instances.json", images=folder / "images")
-    compare("photographs", len(annotations), lambda row: annotations[row][1], annotations.categories)
+    compare("photographs", [target for _, target in annotations], annotations.categories)
 
 
 def test_equality_on_little_things():
     random = np.random.default_rng(4)
     for iou_type in TYPES:
-        worst = 0.0
-        for _ in range(2000):
-            predictions, targets = random_case(random)
-            difference, _ = largest_difference(lambda p=predictions: p, lambda t=targets: t, NAMES, iou_type)
-            worst = max(worst, difference)
-        print(f"| 2000 random cases, {iou_type} | | {worst:.1e} |", flush=True)
-        assert worst < 1e-8
+        differences = [
+            largest_difference(*random_case(random), NAMES, iou_type)[0] for _ in range(RANDOM_CASES)
+        ]
+        print(f"| {RANDOM_CASES} random cases, {iou_type} | | {max(differences):.1e} |", flush=True)
+        assert max(differences) < 1e-8
