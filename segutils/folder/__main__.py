@@ -36,13 +36,16 @@ def main(*words: str) -> int:
         print(error, file=sys.stderr)
         return 2
     before = done.pictures - done.new
-    print(f"{done.pictures} pictures: {done.new} done now, {before} before; {done.failed} failed")
+    noun = "picture" if done.pictures == 1 else "pictures"
+    print(f"{done.pictures} {noun}: {done.new} done now, {before} before; {done.failed} failed")
     for path, error in done.errors.items():
-        print(f"  {path}: {error}")
+        print(f"  {path!r}: {error}")  # as Python writes it, since a name can hold anything
     if done.failed > len(done.errors):
         print(f"  and {done.failed - len(done.errors)} more")
     return 1 if done.failed else 0
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack the letters of a name
+    sys.stderr.reconfigure(errors="backslashreplace")
     sys.exit(main(*sys.argv[1:]))

@@ -116,7 +116,8 @@ class Worker:
                 return predict(self.model, images, threshold)
             from segutils.tiles import predict_tiles
 
-            return [predict_tiles(self.model, image, tile, score_threshold=threshold) for image in images]
+            overlap = tile // 5
+            return [predict_tiles(self.model, image, tile, overlap, threshold) for image in images]
         except ValueError as error:  # so long and thin that nothing would be left of it
             return [str(error).removeprefix("Picture 1 ")] * len(images)
         except (MemoryError, RuntimeError) as error:
@@ -126,9 +127,7 @@ class Worker:
                 raise
         if len(images) == 1:
             height, width = images[0].shape[1:]
-            return [
-                f"The picture, {width} x {height} pixels, does not fit into memory together with the model."
-            ]
+            return [f"does not fit into memory with its {width} x {height} pixels."]
         return [one for image in images for one in self._predict([image])]
 
 
