@@ -19,15 +19,18 @@ FOLDER = Path(segutils.__file__).parent
 FLOORS = (  # from the ground up
     ("images", "roi_masks"),
     ("predictions", "display", "rle", "new_classes"),
-    ("drawing", "inference", "evaluation", "targets", "measuring", "annotations"),
-    ("average_precision", "inside", "swapping", "training_curve"),
+    ("drawing", "inference", "evaluation", "targets", "measuring"),
+    ("average_precision", "inside", "swapping", "training_curve", "annotations"),
     ("inside_figures", "error_types", "validation", "tiles"),
     ("training",),
     ("models", "explorer", "tabletop", "sky"),
     ("folder",),  # its workers load their models themselves
     ("setup_check", "__init__"),
 )
-DOORS = {("tabletop.recipes", "models")}  # the recipes train what `models` builds
+DOORS = {
+    ("tabletop.recipes", "models"),  # the recipes train what `models` builds
+    ("sky", "tabletop"),  # skies are drawn with the pieces that tables are made of
+}
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 
