@@ -88,8 +88,8 @@ class BundledWeights(WeightsEnum):
 class MaskRCNN_Tabletop_Weights(BundledWeights):
     """Weights trained on scenes of `segutils.tabletop`; they lie in the repository, nothing is downloaded."""
 
-    TABLETOP_V2 = Weights(
-        url="maskrcnn_tabletop-80846e95.pth",
+    TABLETOP_V3 = Weights(
+        url="maskrcnn_tabletop-4e653463.pth",
         transforms=ObjectDetection,
         meta={
             "categories": list(TABLETOP_CATEGORIES),
@@ -98,7 +98,7 @@ class MaskRCNN_Tabletop_Weights(BundledWeights):
             "_docs": "Trained from nothing on drawn tabletop scenes; measured figures are in data/README.md.",
         },
     )
-    DEFAULT = TABLETOP_V2
+    DEFAULT = TABLETOP_V3
 
 
 @register_model()
