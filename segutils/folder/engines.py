@@ -259,8 +259,8 @@ def _ray_session(ray: ModuleType) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="ray", dir=short, ignore_cleanup_errors=True) as folder:
         if os.environ.get("RAY_ADDRESS", "local") == "local":
             quiet |= {"address": "local", "include_dashboard": False, "_temp_dir": folder}
-        ray.init(**quiet)
         try:
+            ray.init(**quiet)
             yield
         finally:
             ray.shutdown()

@@ -19,6 +19,7 @@ from segutils.images import ImageLoadError, load_image
 from segutils.inference import predict
 from segutils.models import load_model
 from segutils.predictions import Prediction
+from segutils.tiles import predict_tiles
 
 Block = dict
 """{"name": of the part, "paths": from the folder}; perhaps "error", which says why none of them can be done."""
@@ -114,8 +115,6 @@ class Worker:
         try:
             if tile is None:
                 return predict(self.model, images, threshold)
-            from segutils.tiles import predict_tiles
-
             overlap = tile // 5
             return [predict_tiles(self.model, image, tile, overlap, threshold) for image in images]
         except ValueError as error:  # so long and thin that nothing would be left of it
