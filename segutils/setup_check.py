@@ -21,6 +21,7 @@ PACKAGES = (
     "matplotlib",
     "ipywidgets",
     "scikit-image",
+    "scipy",
     "pillow",
     "psutil",
     "tqdm",

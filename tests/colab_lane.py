@@ -40,7 +40,7 @@ INSTALLED = """
 """.split()
 # Taken over from .venv in the versions that are there, since they are large.
 TAKEN_OVER = """
-    matplotlib==3.10.0 numpy==2.0.2 pillow==11.3.0 pycocotools==2.0.11 scikit-image==0.25.2 torch==2.11.0
+    matplotlib==3.10.0 numpy==2.0.2 pillow==11.3.0 pycocotools==2.0.11 scikit-image==0.25.2 scipy==1.16.3 torch==2.11.0
     torchvision==0.26.0 tqdm==4.67.3
 """.split()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from skimage.morphology import binary_erosion
+from scipy.ndimage import binary_erosion
 from test_average_precision import NAMES, pycocotools_figures, random_case
 from torchvision.ops import masks_to_boxes
 
