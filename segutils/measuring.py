@@ -326,7 +326,7 @@ def to_labelme(prediction: Prediction, image_path: str, categories: Sequence[str
             shapes.append(
                 {
                     "label": label_name(number, categories),
-                    "points": _cut_open(polygon).tolist(),
+                    "points": cut_open(polygon).tolist(),
                     "group_id": row + 1 if len(polygons) > 1 else None,
                     "shape_type": "polygon",
                     "flags": {},
@@ -337,7 +337,7 @@ def to_labelme(prediction: Prediction, image_path: str, categories: Sequence[str
     return about | {"imageHeight": height, "imageWidth": width, "shapes": shapes}
 
 
-def _cut_open(polygon: Polygon) -> np.ndarray:
+def cut_open(polygon: Polygon) -> np.ndarray:
     """One ring out of an outline and its holes: at the nearest points in to the hole, around it, and out again."""
     ring, *holes = polygon
     for hole in holes:

@@ -1,6 +1,7 @@
 """Ground truth in COCO's format: polygons, RLEs and crowds, and what is wrong with a file."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -93,16 +94,17 @@ def test_polygons_are_filled_as_by_pycocotools(tmp_path):
     [
         ({"images": None}, "is not in COCO's format: it has no list of images"),
         ({"annotations": 3, "categories": None}, "no list of annotations and no list of categories"),
-        ({"annotations__0__image_id": 5}, "annotation 1 belongs to image 5, which is not in the file"),
-        ({"annotations__1__category_id": 5}, "annotation 2 has category 5, which is not in the file"),
-        ({"annotations__1__bbox": None}, "annotation 2 has no bbox"),
         (
             {"categories__0__id": 0},
             "category 'key' has the id 0, but labels start at 1, since 0 is the background",
         ),
+        (
+            {"categories__0__id": 10**9},
+            "has the id 1000000000, .* end at 10000. Number the categories from 1",
+        ),
     ],
 )
-def test_a_faulty_file_is_refused_when_it_is_opened(tmp_path, changes, message):
+def test_a_faulty_file_is_refused(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         load_annotations(write(tmp_path, **changes), tmp_path)
 
@@ -110,25 +112,83 @@ def test_a_faulty_file_is_refused_when_it_is_opened(tmp_path, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images__0__width": 9}, r"a.png' is 8 x 6 pixels, but its annotations were made for 9 x 6"),
+        ({"annotations__0__image_id": 5}, "annotation 1: image_id is 5, which is not in the file"),
+        ({"annotations__0__image_id": None}, "annotation 1: image_id is missing"),
         (
-            {"annotations__1__segmentation": {"size": [8, 6], "counts": [48]}},
-            "Annotation 2 of 'a.png' has no mask .*: its RLE is for 6 x 8 pixels, the picture has 8 x 6",
+            {"annotations__0__category_id": 5},
+            r"annotation 1: category_id is 5, which is not .* The categories are 2 \(cup\), 4 \(key\)",
         ),
         (
-            {"annotations__1__segmentation": {"size": [6, 8], "counts": [47]}},
-            "Annotation 2 .* add up to 47 pixels",
+            {"annotations__0__segmentation": {"size": [8, 6], "counts": [48]}},
+            "annotation 1: segmentation.size is for 6 x 8 pixels, and the picture has 8 x 6 .* Was the picture resized",
         ),
-        ({"annotations__0__segmentation": []}, "Annotation 1 of 'a.png' .* must be an RLE, or polygons"),
-        ({"annotations__0__segmentation": [[1, 2, 3, 4]]}, "at least three points, not .*1, 2, 3, 4"),
-        ({"annotations__0__segmentation": None}, "must be an RLE, or polygons .* not None"),
+        (
+            {"annotations__0__segmentation": {"size": [6, 8], "counts": [47]}},
+            "annotation 1: segmentation.counts are damaged .* add up to 47 pixels",
+        ),
+        ({"annotations__0__segmentation": {"size": [6, 8], "counts": [48]}}, "has no pixel. Delete"),
+        ({"annotations__0__segmentation": {"counts": "a"}}, 'An RLE is a record with "size" and "counts"'),
+        ({"annotations__0__segmentation": []}, r"segmentation is \[\]. It should be an RLE, or polygons"),
+        ({"annotations__0__segmentation": None}, "is None. It should be .* The annotation is a box alone"),
+        (
+            {"annotations__0__segmentation": [[1, 2, 3, 4]]},
+            "segmentation has 2 points. A polygon needs three",
+        ),
+        ({"annotations__0__segmentation": [[1, 2, 3, 4, 5]]}, "should be a list of x and y of each point"),
+        ({"annotations__0__segmentation": [[1, 2, 3, 4, 5, "6"]]}, "should be a list of x and y"),
+        ({"annotations__0__segmentation": [[1, 2, 3, 4, 5, float("nan")]]}, "is nan. It should be a finite"),
+        (
+            {"annotations__0__segmentation": [[1, 1, 5, 1, 3, 1]]},
+            r"goes from \(1, 1\) to \(5, 1\) and covers no pixel. It is a line, or smaller than a pixel",
+        ),
+        (
+            {"annotations__0__segmentation": [[1, 6, 2, 6, 2, 8]]},
+            "outside the picture of 8 x 6 pixels. Are x and y swapped?",
+        ),
+        (
+            {"annotations__0__segmentation": [[20, 6, 22, 6, 22, 8]]},
+            "outside the picture of 8 x 6 pixels. Was it drawn on another picture",
+        ),
+        ({"annotations__0__segmentation": [[0, 0, 1e9, 0, 0, 9]]}, "far beyond the picture of 8 x 6 pixels"),
+        (
+            {"annotations__0__segmentation": [[0.1, 0.1, 0.4, 0.1, 0.4, 0.4]]},
+            "shares of the width and the height, not pixels. Multiply x by 8 and y by 6",
+        ),
     ],
 )
-def test_a_faulty_annotation_is_refused_when_it_is_asked_for(tmp_path, changes, message):
+def test_a_faulty_annotation_is_left_out_and_listed(tmp_path, changes, message):
+    file = write(tmp_path, **changes)
+    annotations = load_annotations(file, tmp_path)
+    [problem] = annotations.problems
+    assert re.search(message, str(problem)) and problem.file == str(file)
+    assert annotations[0][1]["labels"].tolist() == [2] and len(annotations) == 2  # the others can be used
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images__0__width": 9}, r"a.png', 8 x 6 pixels, but its annotations were made for 9 x 6"),
+        ({"images__0__id": 7.5}, "id is 7.5. It should be a whole number or a text"),
+        ({"images__0__file_name": None}, "images.0.: file_name is missing"),
+        ({"images__0__file_name": "c.png"}, "is 'c.png', and there is no such picture. .* say where"),
+        ({"images__0__file_name": "../c.png"}, "Paths out of '.*' are not followed"),
+        ({"images__0__file_name": "file.json"}, "file.json', which is not a picture that can be read"),
+    ],
+)
+def test_a_picture_that_cannot_be_used_is_left_out_and_listed(tmp_path, changes, message):
     annotations = load_annotations(write(tmp_path, **changes), tmp_path)
-    with pytest.raises(ValueError, match=message):
-        annotations[0]
-    assert len(annotations[1][1]["labels"]) == 0  # the others can be read
+    assert re.search(message, str(annotations.problems[0]))
+    assert [picture.name for picture in annotations.pictures] == ["b.png"]
+
+
+def test_boxes_and_areas_are_those_of_the_mask_where_the_file_has_none(tmp_path):
+    file = write(
+        tmp_path, annotations__0__bbox=None, annotations__0__area=None, annotations__1__bbox=[1, 2, 0, 3]
+    )
+    annotations = load_annotations(file, tmp_path)
+    target = annotations[0][1]
+    assert target["boxes"].tolist() == [[2, 1, 6, 5], [0, 0, 1, 6]] and target["area"].tolist() == [16, 6]
+    assert ["bbox" in str(problem) for problem in annotations.problems] == [True]  # the one without a width
 
 
 def test_missing_files(tmp_path):
@@ -137,11 +197,18 @@ def test_missing_files(tmp_path):
         NotADirectoryError, match="nowhere' is not a folder. It should be the one with the pictures"
     ):
         load_annotations(file, tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="There is no file or folder '.*other.json'"):
         load_annotations(tmp_path / "other.json", tmp_path)
+    annotations = load_annotations(file, tmp_path)
+    Image.new("RGB", (6, 8)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="a.png' is 6 x 8 pixels, but its annotations were made for 8 x 6"):
+        annotations[0]
     (tmp_path / "a.png").unlink()
     with pytest.raises(FileNotFoundError, match="There is no file '.*a.png'"):
-        load_annotations(file, tmp_path)[0]
+        annotations[0]
+    (tmp_path / "b.png").unlink()
+    with pytest.raises(ValueError, match="Nothing in '.*file.json' can be used. .*a.png.*b.png"):
+        load_annotations(file, tmp_path)
     file.write_text("{", "utf-8")
     with pytest.raises(ValueError, match="is not a JSON file that can be read"):
         load_annotations(file, tmp_path)

@@ -1,0 +1,222 @@
+"""Ground truth from files: what labelling tools write, as pictures with masks that are read when they are asked for."""
+
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from segutils.annotations.coco import read_coco
+from segutils.annotations.labelme import read_labelme
+from segutils.annotations.pictures import Finder, read_picture
+from segutils.annotations.records import Picture, Problem, Reading, Thing
+from segutils.annotations.writing import write_coco, write_labelme
+from segutils.rle import decode_rle
+
+
+class Annotations(Sequence):
+    """Pictures and their targets. It has a length; `annotations[3]` and loops give pairs of picture and target.
+
+    categories: the names of the classes, which labels index: `categories[label]`. Unused numbers are called "N/A".
+    problems: what the files hold that cannot be used, and so was left out: a list of `Problem`, to be printed.
+    pictures: what was read, a `Picture` for each pair, with its `things`: outlines, boxes and RLEs in pixels of the
+        upright picture, and where they stand in the file. No picture is read and no mask filled to look at them.
+    folder: where the pictures are.
+
+    A target is torchvision's training dict: `boxes` float [N, 4], `labels` int64 [N], `masks` uint8 [N, H, W],
+    `iscrowd` int64 [N] (1 for regions with many things, none of them marked), `area` float [N] in pixels, and
+    `image_id`. Boxes and areas are those of the file where it has any, else the masks'.
+    """
+
+    def __init__(
+        self, pictures: list[Picture], categories: list[str], problems: list[Problem], folder: Path
+    ) -> None:
+        self.pictures, self.categories, self.problems, self.folder = pictures, categories, problems, folder
+        self._labels = {name: number for number, name in reversed([*enumerate(categories)])}
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __repr__(self) -> str:
+        things = sum(len(picture.things) for picture in self.pictures)
+        return f"Annotations({len(self)} pictures, {things} things, {len(self.problems)} problems)"
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Read a picture, and make its target.
+
+        Raises `ImageLoadError` or `FileNotFoundError` when the picture cannot be read any more, and `ValueError` when
+        it has changed its size.
+        """
+        picture = self.pictures[index]
+        image = read_picture(picture)
+        if tuple(image.shape[1:]) != picture.size:
+            height, width = picture.size
+            raise ValueError(
+                f"'{picture.path}' is {image.shape[2]} x {image.shape[1]} pixels, but its annotations were made for "
+                f"{width} x {height} (width x height). Was it resized or turned?"
+            )
+        masks = torch.zeros(len(picture.things), *picture.size, dtype=torch.uint8)
+        boxes, areas = [], []
+        for mask, thing in zip(masks, picture.things):
+            left, top, crop = decode_rle(thing.rle)
+            mask[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
+            x, y, width, height = thing.box or (left, top, crop.shape[1], crop.shape[0])
+            boxes.append([x, y, x + width, y + height])
+            areas.append(int(crop.sum()) if thing.area is None else thing.area)
+        return image, {
+            "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+            "labels": torch.tensor([self._labels[thing.name] for thing in picture.things], dtype=torch.int64),
+            "masks": masks,
+            "iscrowd": torch.tensor([thing.crowd for thing in picture.things], dtype=torch.int64),
+            "area": torch.tensor(areas, dtype=torch.float32),
+            "image_id": picture.image_id,
+        }
+
+    def unlabelled(self) -> list[Path]:
+        """The pictures in the folder that have no annotations, sorted: backgrounds, or forgotten."""
+        known = {picture.path.resolve() for picture in self.pictures}
+        return [path for path in Finder(self.folder).all() if path.resolve() not in known]
+
+    def to_coco(self) -> dict:
+        """All of it in the format of COCO's files of annotations: `json.dump` writes it, `load_annotations` reads it.
+
+        Polygons stay polygons, other masks become RLEs; the masks are the same, pixel for pixel. Pictures that are
+        inside a LabelMe file are named, but have to be saved beside by hand.
+        """
+        return write_coco(self.pictures, self.categories, self.folder)
+
+    def to_labelme(self, folder: str | Path) -> list[Path]:
+        """Write a LabelMe file for each picture, in the folders that the pictures are in, and return their paths.
+
+        Polygons stay polygons, other masks become polygons: a hole is joined to the outline by a cut of no width. Read
+        back by `load_annotations`, the masks are the same, pixel for pixel. Crowds get a flag, "iscrowd".
+
+        Raises `FileExistsError` before anything is written when one of the files is there already.
+        """
+        return write_labelme(self.pictures, self.folder, Path(folder).expanduser())
+
+
+READERS = {"coco": read_coco, "labelme": read_labelme}
+
+
+def load_annotations(
+    path: str | Path,
+    images: str | Path | None = None,
+    format: str | None = None,
+    categories: Sequence[str] | None = None,
+) -> Annotations:
+    """Read what a labelling tool has written. Pixels are read when they are asked for, not before.
+
+    Args:
+        path: a file of annotations, or a folder.
+        images: the folder of the pictures; without it they are looked for where the annotations are. They may have been
+            moved: a file that says `C:\\photos\\a.jpg` means `a.jpg`, somewhere in the folder. Nothing outside is read.
+        format: "coco" or "labelme"; without it the content decides.
+        categories: the names of the classes, "__background__" first, which labels shall index: a model's
+            `weights.meta["categories"]`, or those of the training set for the set that judges. Without it labels are
+            COCO's category ids; of LabelMe's files the names that occur, sorted, and numbered from 1.
+
+    What cannot be used, an annotation or a picture, is left out, and stands in `annotations.problems`.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: there is no such file or folder.
+        ValueError: the file cannot be read at all; nothing in it can be used; a category of COCO's has the number 0,
+            which is the background's.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file or folder '{path}'.")
+    folder = Path(images).expanduser() if images is not None else _home_of(path)
+    if not folder.is_dir():
+        raise NotADirectoryError(
+            f"images='{images}' is not a folder. It should be the one with the pictures."
+        )
+    format = recognise(path) if format is None else format
+    if format not in READERS:
+        raise ValueError(f"format={format!r} is not known. It is one of {', '.join(READERS)}.")
+    problems: list[Problem] = []
+    reading = READERS[format](path, Finder(folder), problems)
+    pictures = _once(reading, problems)
+    if not pictures and problems:
+        more = f" And {len(problems) - 3} more." if len(problems) > 3 else ""
+        raise ValueError(
+            f"Nothing in '{path}' can be used. {' '.join(str(problem) for problem in problems[:3])}{more}"
+        )
+    for number, picture in enumerate(pictures, start=1):
+        picture.image_id = picture.image_id or number
+    if categories is not None:
+        _keep_known(pictures, list(categories), problems)
+    elif reading.categories is None:
+        names = {thing.name for picture in pictures for thing in picture.things}
+        categories = ["__background__", *sorted(names)]
+    else:
+        categories = reading.categories
+    return Annotations(pictures, list(categories), problems, folder)
+
+
+def recognise(path: Path) -> str:
+    """Tell a format by the content of a file, or of the files in a folder. Raises `ValueError` for others."""
+    files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+    for file in files:
+        content = file.read_bytes()
+        if b'"shapes"' in content and b'"imagePath"' in content:
+            return "labelme"
+        if b'"annotations"' in content and b'"images"' in content:
+            return "coco"
+    if path.is_file():
+        return "coco"
+    raise ValueError(f"In '{path}' there are no annotations that are known.")
+
+
+def _home_of(path: Path) -> Path:
+    """The folder in which the pictures of a file are looked for."""
+    folder = path if path.is_dir() else Path(os.path.abspath(path)).parent
+    return folder.parent if folder.name == "annotations" else folder
+
+
+def _once(reading: Reading, problems: list[Problem]) -> list[Picture]:
+    """The pictures, each once: two entries for one file would hide half of the things."""
+    seen: dict[Path, Picture] = {}
+    for picture in reading.pictures:
+        if picture.path in seen:
+            problems.append(
+                Problem(
+                    str(picture.source),
+                    "",
+                    "picture",
+                    f"{picture.name!r} is '{picture.path}', and so is {seen[picture.path].name!r} "
+                    f"in '{seen[picture.path].source}'",
+                    "Put the things of both into one entry.",
+                    "picture",
+                )
+            )
+        else:
+            seen[picture.path] = picture
+    return list(seen.values())
+
+
+def _keep_known(pictures: list[Picture], categories: list[str], problems: list[Problem]) -> None:
+    """Leave out things whose class is not among the categories, and say so."""
+    for picture in pictures:
+        known: list[Thing] = []
+        for thing in picture.things:
+            if thing.name in categories[1:]:
+                known.append(thing)
+                continue
+            close = difflib.get_close_matches(
+                thing.name.lower(), [name.lower() for name in categories[1:]], 1
+            )
+            meant = [name for name in categories[1:] if close and name.lower() == close[0]]
+            problems.append(
+                Problem(
+                    str(picture.source),
+                    thing.where,
+                    "class",
+                    f"is {thing.name!r}, which is not among the categories",
+                    f"Did you mean {meant[0]!r}?" if meant else f"They are {', '.join(categories[1:])}.",
+                    "class",
+                )
+            )
+        picture.things = known
