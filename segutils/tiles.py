@@ -2,7 +2,7 @@
 
 import math
 from itertools import product
-from operator import index
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -42,7 +42,9 @@ def predict_tiles(
     Raises:
         TypeError, ValueError: as `predict` does; or `tile` and `overlap` are no whole numbers, or do not fit together.
     """
-    tile, overlap = index(tile), index(overlap)
+    for name, pixels in (("tile", tile), ("overlap", overlap)):
+        if isinstance(pixels, bool) or not isinstance(pixels, Integral):
+            raise TypeError(f"{name} must be a whole number of pixels, not {pixels!r}.")
     if not 0 <= overlap < tile:
         raise ValueError(
             f"overlap must be from 0 to less than the side of a tile, which is {tile} pixels, not {overlap}."

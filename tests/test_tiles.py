@@ -120,5 +120,11 @@ def test_sizes_that_do_not_fit_together_are_named(model, tile, overlap):
 def test_a_bad_picture_gets_the_message_of_predict(model):
     with pytest.raises(ValueError, match=r"Picture 1 must be \[3, H, W\]"):
         predict_tiles(model, torch.zeros(300, 500, 3))
-    with pytest.raises(TypeError):
-        predict_tiles(model, torch.zeros(3, 300, 500), tile=12.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("tile", 12.5), ("tile", "640"), ("overlap", None), ("overlap", True)]
+)
+def test_sizes_that_are_no_whole_numbers_are_named(model, name, value):
+    with pytest.raises(TypeError, match=f"{name} must be a whole number of pixels, not {value!r}"):
+        predict_tiles(model, torch.zeros(3, 300, 500), **{"tile": 200, "overlap": 50} | {name: value})

@@ -9,8 +9,13 @@ import time
 from collections.abc import Callable
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
+from skimage.data import hubble_deep_field
+from skimage.feature import peak_local_max
+from skimage.filters import gaussian
+from skimage.segmentation import watershed
 from torch import nn
 from torch.utils.data import ConcatDataset, Dataset
 
@@ -24,6 +29,7 @@ from segutils import (
     make_target,
     maskrcnn_tabletop,
     predict,
+    predict_tiles,
     render_scene,
     render_sky,
     replace_predictors,
@@ -31,7 +37,10 @@ from segutils import (
 )
 
 TABLE = DATA_DIR / "transfer.csv"
-COLUMNS = ("question", "variant", "seed", "step", "AP on skies", "AP on tables", "seconds a step")
+COLUMNS = (
+    *("question", "variant", "seed", "step", "AP on skies", "AP50 on skies", "AP on tables"),
+    *("seconds a step", "of the 50 brightest", "finds", "on empty sky"),
+)
 STEPS = 100
 RECIPE = {"peak_rate": 2e-3, "dtype": torch.float32}
 UNSEEN_SKIES, UNSEEN_TABLES = range(10_000_000, 10_000_030), range(20_000, 20_040)
@@ -108,6 +117,41 @@ def with_old_predictors(model: nn.Module) -> nn.Module:
     return old.eval()
 
 
+def outline(image: np.ndarray, level: float = 22) -> tuple[np.ndarray, np.ndarray]:
+    """Number all that's brighter than the sky by `level` grey values, split where two things touch.
+
+    Takes a photograph of the sky, [H, W, 3]; returns the numbers, [H, W], 0 for the sky, and the light above it.
+    """
+    light = gaussian(image.mean(axis=2), 1)
+    light -= np.median(light)
+    peaks = peak_local_max(gaussian(light, 1.5), min_distance=4, threshold_abs=level, exclude_border=False)
+    seeds = np.zeros(light.shape, int)
+    seeds[tuple(peaks.T)] = range(1, len(peaks) + 1)
+    return watershed(-light, seeds, mask=light > level), light
+
+
+def look_at_photograph(model: nn.Module) -> dict[str, int]:
+    """How many of the 50 brightest things' peaks lie within a mask; how many masks hold hardly anything bright."""
+    image = hubble_deep_field()
+    numbers, light = outline(image)
+    fluxes = np.bincount(numbers.ravel(), light.ravel())
+    fluxes[0] = 0
+    found = predict_tiles(
+        model, torch.from_numpy(image).permute(2, 0, 1), tile=160, overlap=60, score_threshold=0.5
+    )
+    masked, empty = np.zeros(numbers.shape, bool), 0
+    for left, top, mask in found["masks"].crops():
+        window = np.s_[top : top + mask.shape[0], left : left + mask.shape[1]]
+        masked[window] |= mask.numpy()
+        empty += (numbers[window][mask.numpy()] > 0).sum() < 0.1 * mask.sum()
+    peaks = [np.where(numbers == n, light, 0).argmax() for n in fluxes.argsort()[-50:]]
+    return {
+        "of the 50 brightest": int(masked.ravel()[peaks].sum()),
+        "finds": len(found["labels"]),
+        "on empty sky": int(empty),
+    }
+
+
 def noted(question: str, variant: str, seed: int) -> bool:
     if not TABLE.exists():
         TABLE.write_text(",".join(COLUMNS) + "\n", "utf-8")
@@ -118,7 +162,11 @@ def noted(question: str, variant: str, seed: int) -> bool:
 
 def note(question: str, variant: str, seed: int, history: list[dict], **figures: float) -> None:
     """Write a line for every validation; what is known of the end alone goes into the last."""
-    judged = [{"AP on skies": row["AP"], "step": row["step"]} for row in history if "AP" in row]
+    judged = [
+        {"AP on skies": row["AP"], "AP50 on skies": row["AP50"], "step": row["step"]}
+        for row in history
+        if "AP" in row
+    ]
     judged[-1] |= figures
     with TABLE.open("a", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="")
@@ -138,7 +186,7 @@ def test_what_the_start_is_worth(start, seed):
     frozen = FROZEN["all but the predictors"] if "only" in start else ()
     model = fresh(seed, start.split(",")[0], frozen)
     trained, history = train(model, skies(seed), steps=STEPS, validation=unseen(), every=25, **RECIPE)
-    figures = {}
+    figures = look_at_photograph(trained)
     if seed == 0 and start != "random":
         figures["AP on tables"] = tables_ap(with_old_predictors(trained))
     note("start", start, seed, history, **figures)
@@ -179,7 +227,13 @@ def test_new_classes_beside_the_old(replay):
     model, _ = add_classes(old, CATEGORIES, SKY_CATEGORIES[1:])
     pairs = skies(0, shift=shift)
     if not noted("add classes", "before", 0):
-        note("add classes", "before", 0, [{"step": 0, "AP": 0.0}], **{"AP on tables": tables_ap(model)})
+        note(
+            "add classes",
+            "before",
+            0,
+            [{"step": 0, "AP": 0.0, "AP50": 0.0}],
+            **{"AP on tables": tables_ap(model)},
+        )
     if replay:
         pairs = ConcatDataset([pairs, Drawn(small_table, len(pairs), 2_000_000)])
     steps = len(pairs) // 4
