@@ -9,10 +9,15 @@ import torch
 from torch import Tensor
 
 from segutils.annotations.coco import read_coco
+from segutils.annotations.cvat import read_cvat
+from segutils.annotations.files import read_bytes
 from segutils.annotations.labelme import read_labelme
+from segutils.annotations.masks import read_masks
 from segutils.annotations.pictures import Finder, read_picture
 from segutils.annotations.records import Picture, Problem, Reading, Thing
+from segutils.annotations.via import read_via
 from segutils.annotations.writing import write_coco, write_labelme
+from segutils.annotations.yolo import looks_like_yolo, read_yolo
 from segutils.rle import decode_rle
 
 
@@ -98,7 +103,26 @@ class Annotations(Sequence):
         return write_labelme(self.pictures, self.folder, Path(folder).expanduser())
 
 
-READERS = {"coco": read_coco, "labelme": read_labelme}
+READERS = {
+    "coco": read_coco,
+    "labelme": read_labelme,
+    "via": read_via,
+    "cvat": read_cvat,
+    "yolo": read_yolo,
+    "masks": read_masks,
+}
+NAMES = {
+    **{
+        "coco": "COCO JSON",
+        "labelme": "LabelMe JSON",
+        "via": "VIA JSON",
+        "cvat": "CVAT XML",
+        "yolo": "YOLO text",
+    },
+    "masks": "mask PNG",
+}
+ONE_FILE = ("coco", "via", "cvat")
+"""The formats that have one file for all pictures."""
 
 
 def load_annotations(
@@ -109,16 +133,24 @@ def load_annotations(
 ) -> Annotations:
     """Read what a labelling tool has written. Pixels are read when they are asked for, not before.
 
+    COCO JSON, LabelMe JSON, JSON of the VGG Image Annotator (VIA 2 and 3), XML of "CVAT for images 1.1", text files of
+    YOLO's segmentation, and masks as PNG files, one for each thing or numbered, also Pascal VOC's. Polygons,
+    rectangles, circles, ellipses and masks become masks, all filled by pycocotools; shapes of one group are one thing.
+
     Args:
-        path: a file of annotations, or a folder.
-        images: the folder of the pictures; without it they are looked for where the annotations are. They may have been
-            moved: a file that says `C:\\photos\\a.jpg` means `a.jpg`, somewhere in the folder. Nothing outside is read.
-        format: "coco" or "labelme"; without it the content decides.
+        path: a file of annotations, or the folder with all of them.
+        images: the folder of the pictures; without it they are looked for where the annotations are, or in a folder
+            `images` that lies beside `labels`, `masks` or `annotations`. They may have been moved: a file that says
+            `C:\\photos\\a.jpg` means `a.jpg`, somewhere in the folder. Nothing outside is read.
+        format: "coco", "labelme", "via", "cvat", "yolo" or "masks"; without it the content decides.
         categories: the names of the classes, "__background__" first, which labels shall index: a model's
             `weights.meta["categories"]`, or those of the training set for the set that judges. Without it labels are
-            COCO's category ids; of LabelMe's files the names that occur, sorted, and numbered from 1.
+            COCO's category ids; CVAT's and YOLO's classes in their order, from 1; else the names, sorted.
 
     What cannot be used, an annotation or a picture, is left out, and stands in `annotations.problems`.
+
+    Annotations of a photograph taken sideways are turned upright with it, if the file states the size that it had
+    before; where none is stated, they are taken to be upright.
 
     Raises:
         FileNotFoundError, NotADirectoryError: there is no such file or folder.
@@ -128,52 +160,115 @@ def load_annotations(
     path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"There is no file or folder '{path}'.")
-    folder = Path(images).expanduser() if images is not None else _home_of(path)
-    if not folder.is_dir():
+    if images is not None and not Path(images).expanduser().is_dir():
         raise NotADirectoryError(
             f"images='{images}' is not a folder. It should be the one with the pictures."
         )
-    format = recognise(path) if format is None else format
-    if format not in READERS:
+    if format is not None and format not in READERS:
         raise ValueError(f"format={format!r} is not known. It is one of {', '.join(READERS)}.")
+    format, path = recognise(path, format)
+    folder = Path(images).expanduser() if images is not None else _home_of(path)
     problems: list[Problem] = []
-    reading = READERS[format](path, Finder(folder), problems)
+    reading = READERS[format](path, Finder(folder), problems, categories)
     pictures = _once(reading, problems)
-    if not pictures and problems:
+    if not pictures:
+        said = " ".join(str(problem) for problem in problems[:3]) or "There is no picture in it."
         more = f" And {len(problems) - 3} more." if len(problems) > 3 else ""
-        raise ValueError(
-            f"Nothing in '{path}' can be used. {' '.join(str(problem) for problem in problems[:3])}{more}"
-        )
+        raise ValueError(f"Nothing in '{path}' can be used. {said}{more}")
     for number, picture in enumerate(pictures, start=1):
         picture.image_id = picture.image_id or number
     if categories is not None:
-        _keep_known(pictures, list(categories), problems)
+        categories = list(categories)
+        _keep_known(pictures, categories, problems)
     elif reading.categories is None:
         names = {thing.name for picture in pictures for thing in picture.things}
         categories = ["__background__", *sorted(names)]
     else:
         categories = reading.categories
-    return Annotations(pictures, list(categories), problems, folder)
+    return Annotations(pictures, categories, problems, folder)
 
 
-def recognise(path: Path) -> str:
-    """Tell a format by the content of a file, or of the files in a folder. Raises `ValueError` for others."""
-    files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
-    for file in files:
-        content = file.read_bytes()
-        if b'"shapes"' in content and b'"imagePath"' in content:
-            return "labelme"
-        if b'"annotations"' in content and b'"images"' in content:
-            return "coco"
+def recognise(path: Path, format: str | None = None) -> tuple[str, Path]:
+    """The format of a file, or of those in a folder, told by their content, and the file or the folder to read.
+
+    format: that alone is looked for in a folder. Raises `ValueError` where there is none, or more than one.
+    """
     if path.is_file():
-        return "coco"
-    raise ValueError(f"In '{path}' there are no annotations that are known.")
+        return format or _sniff(path) or "coco", path
+    found: dict[str, list[Path]] = {}
+    for ending in ("json", "xml", "txt"):
+        for file in sorted(path.rglob(f"*.{ending}")):
+            if (kind := _sniff(file)) and format in (None, kind):
+                found.setdefault(kind, []).append(file)
+    if format is not None and format not in ONE_FILE:
+        return format, path
+    if len(found) > 1:
+        kinds = [f"{NAMES[kind]} ('{files[0].name}')" for kind, files in found.items()]
+        raise ValueError(
+            f"'{path}' holds {' and '.join(kinds)}. Name the one to read, format='{min(found)}'."
+        )
+    if not found and format is None and any(path.rglob("*.png")):
+        return "masks", path
+    if not found:
+        wanted = NAMES[format] if format else "annotations that are known"
+        raise ValueError(f"In '{path}' there is no file with {wanted}. Unpack it if it is a ZIP file.")
+    [(kind, files)] = found.items()
+    if kind not in ONE_FILE:
+        return kind, path
+    if len(files) > 1:
+        raise ValueError(
+            f"'{path}' holds {len(files)} files of {NAMES[kind]}: {', '.join(file.name for file in files[:5])}. "
+            "Give the path of one."
+        )
+    return kind, files[0]
+
+
+def _sniff(file: Path) -> str | None:
+    """The format of a file by its content, or None."""
+    content = read_bytes(file)
+    if content.startswith((b"\x89PNG", b"II*\0", b"MM\0*")):
+        return "masks"
+    if content.startswith(b"PK\3\4"):
+        raise ValueError(f"'{file}' is a ZIP file. Unpack it, and give the path of the folder.")
+    content = (
+        content.replace(b"\0", b"").removeprefix(b"\xef\xbb\xbf").lstrip()
+    )  # of UTF-16 the letters remain
+    if content.startswith(b"<"):
+        return "cvat" if b"<annotations" in content or file.parent.name != "Annotations" else None
+    if b"{" in content[:3]:
+        marks = {
+            "labelme": (b'"shapes"',),
+            "coco": (b'"annotations"', b'"images"'),
+            "via": (b'"regions"', b'"filename"'),
+        }
+        for kind, words in marks.items():
+            if all(word in content for word in words):
+                return kind
+        return "via" if b'"fid_list"' in content or b'"_via_img_metadata"' in content else None
+    return "yolo" if file.suffix == ".txt" and looks_like_yolo(file) else None
+
+
+HOMES = {
+    "annotations": (".",),
+    "labels": ("images",),
+    "masks": ("images", "."),
+    "SegmentationObject": ("JPEGImages",),
+}
+"""Where the pictures are, seen from the folder above the annotations'."""
 
 
 def _home_of(path: Path) -> Path:
-    """The folder in which the pictures of a file are looked for."""
-    folder = path if path.is_dir() else Path(os.path.abspath(path)).parent
-    return folder.parent if folder.name == "annotations" else folder
+    """The folder in which pictures are looked for, when it is not named."""
+    folder = Path(os.path.abspath(path if path.is_dir() else path.parent))
+    if (folder / "SegmentationObject").is_dir() and (folder / "JPEGImages").is_dir():
+        return folder / "JPEGImages"
+    for place in (folder, *folder.parents[:2]):
+        for other in HOMES.get(place.name, ()):
+            home = place.parent / other / folder.relative_to(place)
+            for candidate in (home, place.parent / other):
+                if candidate.is_dir():
+                    return candidate
+    return folder
 
 
 def _once(reading: Reading, problems: list[Problem]) -> list[Picture]:

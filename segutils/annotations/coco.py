@@ -27,7 +27,9 @@ MAX_ID = 10_000
 """The highest id of a category: labels are these ids, and the list of names is as long."""
 
 
-def read_coco(path: Path, finder: Finder, problems: list[Problem]) -> Reading:
+def read_coco(
+    path: Path, finder: Finder, problems: list[Problem], categories: Sequence[str] | None = None
+) -> Reading:
     coco = read_json(path)
     missing = [key for key in KEYS if not isinstance(coco, dict) or not isinstance(coco.get(key), list)]
     if missing:
@@ -60,13 +62,17 @@ def read_coco(path: Path, finder: Finder, problems: list[Problem]) -> Reading:
             key = get(annotation, "image_id", (int, str))
             if key not in pictures:
                 raise Fault(
-                    *("value", "image_id", f"is {short(key)}, which is not in the file"),
+                    "value",
+                    "image_id",
+                    f"is {short(key)}, which is not in the file",
                     'Give it the id of one of the "images".',
                 )
             label = get(annotation, "category_id", int)
             if label not in names:
                 raise Fault(
-                    *("class", "category_id", f"is {short(label)}, which is not in the file"),
+                    "class",
+                    "category_id",
+                    f"is {short(label)}, which is not in the file",
                     f"The categories are {_listed(names)}.",
                 )
             picture = pictures[key]
@@ -115,7 +121,9 @@ def _read_segmentation(annotation: dict, picture: Picture) -> Sequence[Piece]:
     if not isinstance(segmentation, list) or not segmentation:
         is_box = " The annotation is a box alone." if annotation.get("bbox") else ""
         raise Fault(
-            *("shape", "segmentation", f"is {short(segmentation)}"),
+            "shape",
+            "segmentation",
+            f"is {short(segmentation)}",
             f"It should be an RLE, or polygons: draw the thing's outline.{is_box}",
         )
     if not any(isinstance(ring, list) for ring in segmentation):
@@ -132,7 +140,9 @@ def _read_box(annotation: dict) -> list[float] | None:
     box = [check_number(value, "bbox") for value in box]
     if min(box[2:]) <= 0:
         raise Fault(
-            *("value", "bbox", f"is {short(box)}, without width or height"),
+            "value",
+            "bbox",
+            f"is {short(box)}, without width or height",
             "It should be x, y, width, height; the box around the mask is taken instead.",
         )
     return box

@@ -3,6 +3,7 @@
 import base64
 import binascii
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ from segutils.annotations.shapes import (
 )
 
 
-def read_labelme(path: Path, finder: Finder, problems: list[Problem]) -> Reading:
+def read_labelme(
+    path: Path, finder: Finder, problems: list[Problem], categories: Sequence[str] | None = None
+) -> Reading:
     """`path`: one file, or a folder with many, in folders of their own too."""
     pictures = []
     for file in sorted(path.rglob("*.json")) if path.is_dir() else [path]:
@@ -45,17 +48,18 @@ def read_labelme(path: Path, finder: Finder, problems: list[Problem]) -> Reading
                 raise Fault("file", "", said, "Mend the file, or delete it.") from error
             if not isinstance(record, dict) or not isinstance(record.get("shapes"), list):
                 raise Fault("file", "shapes", "are no list", "It is no file of LabelMe's: delete or mend it.")
-            picture = _find_picture(file, record, finder)
+            picture = _find_picture(file, record, finder, path)
             _read_shapes(file, record["shapes"], picture, problems)
             pictures.append(picture)
     return Reading(pictures)
 
 
-def _find_picture(file: Path, record: dict, finder: Finder) -> Picture:
+def _find_picture(file: Path, record: dict, finder: Finder, path: Path) -> Picture:
     """The picture that is named, or one named as the JSON file is, or the one inside the file."""
     stated = get_size(record, "imageHeight", "imageWidth")
     name = get(record, "imagePath", str, default="")
-    beside = file.parent.relative_to(finder.folder).as_posix() if finder.folder in file.parents else ""
+    root = finder.folder if finder.folder in file.parents else path if path.is_dir() else file.parent
+    beside = file.parent.relative_to(root).as_posix()
     try:
         found = finder.find(f"{beside}/{name}" if ".." not in name else name, "imagePath")
     except Fault as missing:
@@ -97,7 +101,9 @@ def _read_shape(shape: dict, picture: Picture) -> Piece:
         return polygon(points, "points")
     if kind not in ("rectangle", "circle", "mask"):
         raise Fault(
-            *("shape", "shape_type", f"is {short(kind)}, which has no inside"),
+            "shape",
+            "shape_type",
+            f"is {short(kind)}, which has no inside",
             "Draw it as a polygon, a rectangle or a circle, or with the brush.",
         )
     if len(points) != 2:

@@ -64,9 +64,14 @@ class Finder:
         found = self._by_name.get(_plain(parts[-1]), []) if parts else []
         return self._only(found, parts, name, field, outside)
 
-    def find_stem(self, parts: list[str], name: str, field: str) -> Path:
-        """The picture with these folders and name, whatever its ending."""
-        return self._only(self._by_stem.get(_plain(parts[-1]), []), parts, name, field)
+    def find_stem(self, parts: list[str], name: str, field: str, but: Path | None = None) -> Path:
+        """The picture with these folders and name, whatever its ending; not `but`. Raises `Fault` as `find` does."""
+        found = [path for path in self._by_stem.get(_plain(parts[-1]), []) if path != but]
+        return self._only(found, parts, name, field)
+
+    def has_stem(self, name: str, but: Path | None = None) -> bool:
+        """Whether there is a picture with this name, whatever its ending, besides `but`."""
+        return any(path != but for path in self._by_stem.get(_plain(name), []))
 
     def _only(
         self, found: list[Path], parts: list[str], name: str, field: str, outside: bool = False

@@ -132,8 +132,11 @@ def get(record: Any, key: str, kind: type | tuple[type, ...], default: Any = _NO
 
 
 _KINDS = {
-    **{str: "a text", int: "a whole number", float: "a number", bool: "true or false"},
-    **{list: "a list", dict: "a record"},
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    list: "a list",
+    dict: "a record",
 }
 
 
