@@ -62,7 +62,8 @@ def decode_rle(rle: RLE) -> Crop:
     height, width = rle["size"]
     counts = rle["counts"]
     counts = _read(counts) if isinstance(counts, str | bytes) else np.array(counts, dtype=np.int64)
-    if (counts < 0).any() or counts.sum() != height * width:
+    # Each count is looked at before they are added: the sum of large ones would run over and might fit by chance.
+    if (counts < 0).any() or (counts > height * width).any() or counts.sum() != height * width:
         raise ValueError(
             f"The counts of the RLE are damaged: they add up to {counts.sum()} pixels, and the size {width} x {height} "
             f"has {height * width}."

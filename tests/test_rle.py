@@ -91,6 +91,11 @@ def test_counts_that_are_numbers_or_bytes_are_read_too():
         ({"counts": "1"}, TypeError, "An RLE is a dict"),
         ({"size": [2, 3], "counts": [1, 4]}, ValueError, "add up to 5 pixels, and the size 3 x 2 has 6"),
         ({"size": [2, 3], "counts": [-1, 7]}, ValueError, "are damaged"),
+        (
+            {"size": [2, 3], "counts": [2**62, 2**62, 2**62, 2**62 + 6]},
+            ValueError,
+            "are damaged",
+        ),  # 6 in 64 bits
         ({"size": [2, 3], "counts": "1\u20ac"}, ValueError, "hold a letter that does not belong there"),
         ({"size": [2, 3], "counts": "1 4"}, ValueError, "hold a letter that does not belong there"),
         ({"size": [2, 3], "counts": "1o"}, ValueError, "cut short"),
