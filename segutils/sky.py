@@ -60,9 +60,12 @@ def render_sky(seed: int, size: int = 160) -> tuple[Tensor, dict[str, Tensor]]:
     _sow_specks(light, rng)
     claims, labels = [], []  # where in the picture each thing lies and how bright it is there; its class
     for label, patch, glow in _things(size, rng):
+        brightness = _develop(glow).mean(-1)
+        if (brightness > _LEVEL).sum() < 1.3 * MIN_AREA:
+            continue  # hardly anything is left so small that its label is in doubt
         window, inner = clip_to(light.shape, patch)
         light[window] += glow[inner]
-        claims.append((window, _develop(glow[inner]).mean(-1)))
+        claims.append((window, brightness[inner]))
         labels.append(label)
     owner, numbers = _share(claims, size)
     masks = torch.from_numpy(owner) == torch.tensor(numbers, dtype=torch.int64)[:, None, None]
@@ -124,16 +127,16 @@ def _things(size: int, rng: np.random.Generator) -> Iterator[tuple[int, Patch, n
     """Label, patch and light [h, w, 3] of all that may be large enough for a label."""
     turn = rng.random() * np.pi  # spikes come from the telescope, so all stars share their direction
     places = []
-    for _ in range(rng.poisson(size * size / 25600 * rng.choice([4, 18, 28, 40], p=[0.1, 0.3, 0.4, 0.2]))):
-        if places and rng.random() < 0.25:  # in company
-            places.append(places[rng.integers(len(places))] + rng.normal(size=2) * 11)
+    for _ in range(rng.poisson(size * size / 25600 * rng.choice([3, 14, 22, 30], p=[0.1, 0.3, 0.4, 0.2]))):
+        if places and rng.random() < 0.2:  # in company
+            places.append(places[rng.integers(len(places))] + rng.normal(size=2) * 13)
         else:
             places.append((rng.random(2) * 1.06 - 0.03) * size)
-        radius = min(2.75 * (1 - rng.random()) ** (-1 / 1.85), 28)  # few are large
+        radius = min(3.2 * (1 - rng.random()) ** (-1 / 1.85), 28)  # few are large
         kinds = _KINDS if radius > 6 else _SMALL_KINDS
         draw, angle = kinds[rng.integers(len(kinds))], rng.random() * 2 * np.pi
-        if rng.random() < 0.025:
-            draw, angle, radius = _draw_star, turn, 8 * np.exp(0.9 * rng.random())
+        if rng.random() < 0.06:
+            draw, angle, radius = _draw_star, turn, 9 * np.exp(0.8 * rng.random())
         patch = Patch.at(places[-1], 2 * _REACH * radius + 4, angle, rng)
         u, v, _ = patch.scaled(patch.px / radius)
         patch = patch._replace(u=u, v=v, px=radius)  # in units of the radius, with room for a halo
@@ -237,14 +240,14 @@ def _draw_star(patch: Patch, rng: np.random.Generator) -> np.ndarray:
     """A point of light, with the spikes that the telescope's struts make of it: one cross reddish, one bluish."""
     u, v, length = patch.u * patch.px, patch.v * patch.px, patch.px / 2.3
     r, peak = np.sqrt(u * u + v * v), (length / 1.7) ** 2
-    core = peak * np.exp(-r * r / 4) + 0.07 * peak * np.exp(-r / (0.3 * length))
+    core = peak * np.exp(-r * r / 5) + 0.11 * peak * np.exp(-r / (0.36 * length))
     glow = core[..., None] * _hue("ffffff e8f0ff ffe8d8 ffd8e8", rng)
     a, b = (u + v) / np.sqrt(2), (u - v) / np.sqrt(2)
     red, blue = "ff4060 ff5878 ff7050", "40a0c0 5080ff 60b0ff"
     for along, across, colours in ((u, v, red), (v, u, red), (a, b, blue), (b, a, blue)):
         along = np.abs(along)
         bright = np.exp(-along / (0.45 * length)) + 0.15 * np.exp(-along / (1.6 * length))
-        spike = 0.3 * peak * bright * np.exp(-((across / (0.9 + 0.9 / (1 + along**2 / 9))) ** 2))
+        spike = 0.2 * peak * bright * np.exp(-((across / (0.9 + 0.9 / (1 + along**2 / 9))) ** 2))
         glow += spike[..., None] * _hue(colours, rng)
     return glow * np.clip(2 - 2 * r / (_REACH * patch.px), 0, 1)[..., None]
 
