@@ -125,13 +125,16 @@ class _LocalWorker:
 
     def ask(self, block: Block) -> dict | None:
         """Have a block done. Gives the report, or None when the process died over it."""
-        if self._process is None or self._process.poll() is not None:
-            self._start()
-            if self._exchange(self._arguments) is None:
+        starts = 0
+        while self._process is None or self._process.poll() is not None:
+            if starts == TRIES:
                 raise RuntimeError(
-                    f"A worker ended before it had begun: it was {self.how_it_ended()}. When memory runs out, fewer "
-                    "workers help."
+                    f"A worker ended before it had begun, {starts} times; the last time it was {self.how_it_ended()}. "
+                    "When memory runs out, fewer workers help."
                 )
+            starts += 1
+            self._start()
+            self._exchange(self._arguments)
         return self._exchange(block)
 
     def how_it_ended(self) -> str:
