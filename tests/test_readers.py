@@ -5,10 +5,12 @@ import io
 import json
 import re
 
+import make_reader_results as other
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from scipy.ndimage import binary_dilation
 from unchanged import unchanged
 
 from segutils import ImageLoadError, load_annotations
@@ -289,8 +291,8 @@ def test_via_2_says_which_attribute_and_option_is_the_class(tmp_path):
     )
 
 
-def test_via_3(tmp_path):
-    draw(tmp_path / "a.png")
+def via_3(folder):
+    """One region of each kind, then three that cannot be used, and a video."""
     regions = [
         [7, 2, 1, 8, 1, 8, 5, 2, 5],
         [2, 2, 1, 6, 4],
@@ -315,8 +317,13 @@ def test_via_3(tmp_path):
             for n, xy in enumerate(regions)
         },
     }
-    (tmp_path / "via.json").write_text(json.dumps(record), "utf-8")
-    names, masks, problems = read(tmp_path / "via.json")
+    (folder / "via.json").write_text(json.dumps(record), "utf-8")
+    return folder / "via.json"
+
+
+def test_via_3(tmp_path):
+    draw(tmp_path / "a.png")
+    names, masks, problems = read(via_3(tmp_path))
     assert names == ["cup", "key", "cup", "key", "cup", "key"]
     for row in (0, 1, 4):
         assert np.array_equal(masks[row], box_mask(2, 1, 8, 5))
@@ -522,6 +529,20 @@ def test_masks_one_a_thing(tmp_path, files, value):
     assert names == ["cup", "key"] and same(masks, *squares[::-1]) and problems == []
 
 
+def test_pictures_and_masks_in_one_folder_named_from_here(tmp_path, monkeypatch):
+    square = box_mask(2, 1, 8, 5)
+    for name in "ab":
+        draw(tmp_path / "set" / f"{name}.png")
+    save_mask(tmp_path / "set" / "a_mask.png", square)
+    monkeypatch.chdir(tmp_path)
+    for place, images in (("set", None), (tmp_path / "set", "set"), ("set", tmp_path / "set")):
+        _, masks, problems = read(place, images)
+        assert same(masks, square) and problems == []
+        assert [path.name for path in load_annotations(place, images).unlabelled()] == ["b.png"]
+    monkeypatch.chdir(tmp_path / "set")
+    assert same(read(".")[1], square)
+
+
 def test_masks_of_voc(tmp_path):
     draw(tmp_path / "JPEGImages" / "a.jpg")
     draw(tmp_path / "JPEGImages" / "b.jpg")
@@ -651,3 +672,37 @@ def test_there_and_back_every_mask_stays_the_same(tmp_path):
             assert torch.equal(again[key], target[key]), key
     with pytest.raises(FileExistsError, match="a.json' is there already, and is not overwritten"):
         second.to_labelme(tmp_path / "labels")
+
+
+# --- other programs ----------------------------------------------------------------------------------------
+
+
+def stored(thing):
+    mask = np.repeat(np.arange(len(thing["counts"])) % 2, thing["counts"])
+    return mask.astype(bool).reshape(other.HEIGHT, other.WIDTH)
+
+
+@pytest.mark.parametrize("program", ["supervision", "datumaro"])
+def test_other_programs_read_the_same(tmp_path, program):
+    """The same things, in the same order and groups. datumaro's masks are filled by pycocotools as well, and equal ours
+    but for a pixel or two where a box is turned; supervision rounds the corners and takes the outline's pixels in."""
+    results, different = json.loads(other.RESULTS.read_text("utf-8"))[program], 0
+    draw(tmp_path / "picture.png", (other.WIDTH, other.HEIGHT))
+    for seed, theirs in enumerate(results):
+        if program == "supervision":
+            (tmp_path / "file").write_text(
+                json.dumps(other.random_labelme(seed) | {"imagePath": "picture.png"})
+            )
+        else:
+            (tmp_path / "file").write_text(other.random_cvat(seed).replace(f"{seed}.png", "picture.png"))
+        names, masks, problems = read(tmp_path / "file")
+        assert names == [thing["name"] for thing in theirs] and problems == []
+        for mask, thing in zip(masks, map(stored, theirs)):
+            if program == "datumaro":
+                different += (mask != thing).any()
+                assert (mask != thing).sum() <= 2
+            else:
+                beyond = mask & ~binary_dilation(thing, np.ones((5, 5)))
+                beyond |= thing & ~binary_dilation(mask, np.ones((5, 5)))
+                assert beyond.sum() <= 1  # the tip of a needle
+    assert len(results) == other.CASES and sum(map(len, results)) > 100 and different <= 3

@@ -36,9 +36,15 @@ class Annotations(Sequence):
     """
 
     def __init__(
-        self, pictures: list[Picture], categories: list[str], problems: list[Problem], folder: Path
+        self,
+        pictures: list[Picture],
+        categories: list[str],
+        problems: list[Problem],
+        folder: Path,
+        masks: Sequence[Path] = (),
     ) -> None:
         self.pictures, self.categories, self.problems, self.folder = pictures, categories, problems, folder
+        self._masks = masks  # pictures, but not of things
         self._labels = {name: number for number, name in reversed([*enumerate(categories)])}
 
     def __len__(self) -> int:
@@ -81,7 +87,7 @@ class Annotations(Sequence):
 
     def unlabelled(self) -> list[Path]:
         """The pictures in the folder that have no annotations, sorted: backgrounds, or forgotten."""
-        known = {picture.path.resolve() for picture in self.pictures}
+        known = {path.resolve() for path in (*(picture.path for picture in self.pictures), *self._masks)}
         return [path for path in Finder(self.folder).all() if path.resolve() not in known]
 
     def to_coco(self) -> dict:
@@ -185,7 +191,7 @@ def load_annotations(
         categories = ["__background__", *sorted(names)]
     else:
         categories = reading.categories
-    return Annotations(pictures, categories, problems, folder)
+    return Annotations(pictures, categories, problems, folder, reading.masks)
 
 
 def recognise(path: Path, format: str | None = None) -> tuple[str, Path]:
@@ -259,10 +265,11 @@ HOMES = {
 
 def _home_of(path: Path) -> Path:
     """The folder in which pictures are looked for, when it is not named."""
-    folder = Path(os.path.abspath(path if path.is_dir() else path.parent))
+    folder = path if path.is_dir() else path.parent
+    folder = folder if folder.name else Path(os.path.abspath(folder))
     if (folder / "SegmentationObject").is_dir() and (folder / "JPEGImages").is_dir():
         return folder / "JPEGImages"
-    for place in (folder, *folder.parents[:2]):
+    for place in (folder, *list(folder.parents)[:2]):
         for other in HOMES.get(place.name, ()):
             home = place.parent / other / folder.relative_to(place)
             for candidate in (home, place.parent / other):

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,8 +59,8 @@ def _find_picture(file: Path, record: dict, finder: Finder, path: Path) -> Pictu
     """The picture that is named, or one named as the JSON file is, or the one inside the file."""
     stated = get_size(record, "imageHeight", "imageWidth")
     name = get(record, "imagePath", str, default="")
-    root = finder.folder if finder.folder in file.parents else path if path.is_dir() else file.parent
-    beside = file.parent.relative_to(root).as_posix()
+    root = finder.folder if finder.contains(file) else path if path.is_dir() else file.parent
+    beside = Path(os.path.relpath(file.parent, root)).as_posix()
     try:
         found = finder.find(f"{beside}/{name}" if ".." not in name else name, "imagePath")
     except Fault as missing:

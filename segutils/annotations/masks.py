@@ -58,7 +58,7 @@ def read_masks(
                     with noting(problems, file):
                         _add_one(picture, file, rest, one, unnamed)
             pictures.append(picture)
-    return Reading(pictures)
+    return Reading(pictures, masks=[file for files in by_picture.values() for file, _ in files])
 
 
 def _find_picture(file: Path, finder: Finder) -> tuple[Path, str] | None:
@@ -77,7 +77,7 @@ def _find_picture(file: Path, finder: Finder) -> tuple[Path, str] | None:
     for name, rest in options:
         if name and finder.has_stem(name, but=file):
             return finder.find_stem([*parts, name], file.name, "the picture", but=file), rest
-    if finder.folder in file.parents:
+    if finder.contains(file):
         return None
     raise Fault(
         "picture",

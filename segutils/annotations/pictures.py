@@ -18,6 +18,9 @@ from segutils.annotations.files import read_json
 from segutils.annotations.records import Fault, Picture, short
 from segutils.images import MAX_PIXELS, ImageLoadError, load_image
 
+MAX_PARTS = 100
+"""So many folders of a path, from its end, are looked at."""
+
 
 class Finder:
     """Finds pictures in a folder and the folders in it, never outside."""
@@ -42,6 +45,9 @@ class Finder:
             found[os.path.splitext(name)[0]] += paths
         return found
 
+    def contains(self, file: Path) -> bool:
+        return Path(os.path.abspath(self.folder)) in Path(os.path.abspath(file)).parents
+
     def all(self) -> list[Path]:
         """The pictures in the folder, sorted."""
         return sorted(path for paths in self._by_name.values() for path in paths)
@@ -53,7 +59,7 @@ class Finder:
 
         Raises `Fault` when there is none, or more than one.
         """
-        parts = [part for part in re.split(r"[\\/]+", name) if part not in ("", ".")]
+        parts = [part for part in re.split(r"[\\/]+", name) if part not in ("", ".")][-MAX_PARTS:]
         outside = ".." in parts
         if outside:
             parts = parts[len(parts) - parts[::-1].index("..") :]
@@ -66,12 +72,12 @@ class Finder:
 
     def find_stem(self, parts: list[str], name: str, field: str, but: Path | None = None) -> Path:
         """The picture with these folders and name, whatever its ending; not `but`. Raises `Fault` as `find` does."""
-        found = [path for path in self._by_stem.get(_plain(parts[-1]), []) if path != but]
+        found = [path for path in self._by_stem.get(_plain(parts[-1]), []) if not same_file(path, but)]
         return self._only(found, parts, name, field)
 
     def has_stem(self, name: str, but: Path | None = None) -> bool:
         """Whether there is a picture with this name, whatever its ending, besides `but`."""
-        return any(path != but for path in self._by_stem.get(_plain(name), []))
+        return any(not same_file(path, but) for path in self._by_stem.get(_plain(name), []))
 
     def _only(
         self, found: list[Path], parts: list[str], name: str, field: str, outside: bool = False
@@ -101,6 +107,10 @@ class Finder:
                 "Give the pictures different names, or load each folder by itself.",
             )
         return best[0]
+
+
+def same_file(path: Path, other: Path | None) -> bool:
+    return other is not None and os.path.abspath(path) == os.path.abspath(other)
 
 
 def _plain(name: str) -> str:

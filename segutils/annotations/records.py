@@ -103,10 +103,12 @@ class Picture:
 
 @dataclass
 class Reading:
-    """What a reader returns. `categories`: the names of the classes, where the file lists them."""
+    """What a reader returns. `categories`: the names of the classes, where the file lists them. `masks`: files that are
+    pictures, but of masks."""
 
     pictures: list[Picture]
     categories: list[str] | None = None
+    masks: list[Path] = field(default_factory=list)
 
 
 _NOTHING: Any = object()

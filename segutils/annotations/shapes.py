@@ -58,7 +58,7 @@ def ellipse(cx: float, cy: float, rx: float, ry: float, radians: float = 0) -> n
     radius = max(rx, ry)
     if min(rx, ry) <= 0:
         raise Fault("empty", "radius", f"is {min(rx, ry):g}", "Delete the shape, or draw it again.")
-    corners = 12 if radius < 1 else min(720, max(12, math.ceil(math.pi / math.acos(1 - 0.05 / radius))))
+    corners = min(720, max(12, math.ceil(math.pi * math.sqrt(radius / 0.1))))
     angles = np.arange(corners) * (2 * np.pi / corners)
     points = np.stack([cx + rx * np.cos(angles), cy + ry * np.sin(angles)], axis=1)
     return _turned(points, np.array([cx, cy]), radians)

@@ -149,7 +149,7 @@ def names_in_yaml(text: str) -> list[str] | None:
     else:
         entries = [re.sub(r"^\s*(-|\d+\s*:)\s*", "", line) for line in body.splitlines() if line.strip()]
     numbers = re.findall(r"(?:^|[{,])\s*(\d+)\s*:", body, re.MULTILINE)
-    entries = [entry.strip().strip("\"'") for entry in entries]
+    entries = [entry.strip().strip("\"'").strip() for entry in entries]
     entries = [entry for entry in entries if entry]
     if numbers and len(numbers) == len(entries) and max(map(int, numbers)) <= MAX_ID:
         by_number = dict(zip(map(int, numbers), entries))
