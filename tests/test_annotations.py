@@ -181,6 +181,14 @@ def test_a_picture_that_cannot_be_used_is_left_out_and_listed(tmp_path, changes,
     assert [picture.name for picture in annotations.pictures] == ["b.png"]
 
 
+@pytest.mark.parametrize(("said", "expected"), [([0, 1], [0, 1]), ([1, 0], [1, 0]), (["b", "a"], [1, 2])])
+def test_ids_of_pictures_stay_where_they_are_numbers(tmp_path, said, expected):
+    file = write(tmp_path, images__0__id=said[0], images__1__id=said[1], annotations__0__image_id=said[0])
+    annotations = load_annotations(file, tmp_path)
+    assert [target["image_id"] for _, target in annotations] == expected
+    assert [image["id"] for image in annotations.to_coco()["images"]] == expected
+
+
 def test_boxes_and_areas_are_those_of_the_mask_where_the_file_has_none(tmp_path):
     file = write(
         tmp_path, annotations__0__bbox=None, annotations__0__area=None, annotations__1__bbox=[1, 2, 0, 3]

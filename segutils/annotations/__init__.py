@@ -182,7 +182,7 @@ def load_annotations(
         more = f" And {len(problems) - 3} more." if len(problems) > 3 else ""
         raise ValueError(f"Nothing in '{path}' can be used. {said}{more}")
     for number, picture in enumerate(pictures, start=1):
-        picture.image_id = picture.image_id or number
+        picture.image_id = number if picture.image_id is None else picture.image_id
     if categories is not None:
         categories = list(categories)
         _keep_known(pictures, categories, problems)

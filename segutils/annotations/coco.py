@@ -49,7 +49,7 @@ def read_coco(
             pictures[key] = None
             name, stated = get(image, "file_name", str), get_size(image, "height", "width")
             file = finder.find(name, "file_name")
-            pictures[key] = make_picture(file, name, path, "file_name", stated, number + 1)
+            pictures[key] = make_picture(file, name, path, "file_name", stated)
     usable = [(key, picture) for key, picture in pictures.items() if picture]
     if all(isinstance(key, int) for key, _ in usable):
         for key, picture in usable:

@@ -119,7 +119,7 @@ def _plain(name: str) -> str:
 
 
 def make_picture(
-    path: Path, name: str, source: Path, field: str, stated: tuple[int, int] | None = None, image_id: int = 0
+    path: Path, name: str, source: Path, field: str, stated: tuple[int, int] | None = None
 ) -> Picture:
     """Look at a picture's header: its size, and whether its annotations were made before it was turned upright.
 
@@ -135,7 +135,7 @@ def make_picture(
         raise Fault(
             "picture", field, f"is '{path}', which {reason.rstrip('.')}", "Mend the picture, or leave it out."
         ) from error
-    picture = Picture(path, name, size, source, image_id)
+    picture = Picture(path, name, size, source)
     return _fit(picture, stated, orientation, field)
 
 

@@ -87,7 +87,8 @@ class Picture:
     """Height and width, upright."""
     source: Path
     """The file of annotations."""
-    image_id: int = 0
+    image_id: int | None = None
+    """The number of the picture in COCO's file, else counted from 1."""
     embedded: bool = False
     """Whether the picture is inside the file of annotations."""
     orientation: int = 1
