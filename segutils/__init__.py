@@ -39,6 +39,10 @@ try:
         to_polygons,
     )
 
+    # Are the labels any good? And some to begin with
+    from segutils.doctor import check_dataset
+    from segutils.drafts import draft_labels
+
     # A folder of pictures
     from segutils.folder import read_results, segment_folder
 
@@ -85,12 +89,14 @@ __all__ = [
     "RoIMasks",
     "SKY_CATEGORIES",
     "add_classes",
+    "check_dataset",
     "check_targets",
     "class_color",
     "class_colors",
     "class_iou",
     "confusion_matrix",
     "count_mistakes",
+    "draft_labels",
     "draw_classes",
     "draw_instances",
     "evaluate",

@@ -21,7 +21,7 @@ FLOORS = (  # from the ground up
     ("predictions", "display", "rle", "new_classes"),
     ("drawing", "inference", "evaluation", "targets", "measuring"),
     ("average_precision", "inside", "swapping", "training_curve", "annotations"),
-    ("inside_figures", "error_types", "validation", "tiles"),
+    ("inside_figures", "error_types", "validation", "tiles", "doctor", "drafts"),
     ("training",),
     ("models", "explorer", "tabletop", "sky"),
     ("folder",),  # its workers load their models themselves

@@ -1,0 +1,245 @@
+"""What can be checked without a model. What the readers of annotations refuse comes on top: `Annotations.problems`."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torchvision.ops import box_iou
+
+from segutils.annotations import Annotations
+from segutils.doctor.finding import Finding, Look, fingerprint, look_at
+from segutils.evaluation import crop_iou
+
+SAME = 0.9
+"""Two masks with a larger IoU are of one thing."""
+TINY = 16
+"""A thing with fewer pixels is a slip of the mouse, as a rule."""
+BOX_FITS = 0.5
+"""The box of a mask and the one in the file have at least this IoU: tools round, and some keep boxes drawn by hand."""
+BEYOND = 2
+"""So many pixels a point may lie outside the picture: hands are not that steady."""
+
+
+def find_unreadable(look: Look) -> Iterator[Finding]:
+    if look.image is None:
+        yield look.finding(None, "picture", f"{look.error}", "Mend the picture, or leave it out.", "picture")
+
+
+def find_duplicates(look: Look) -> Iterator[Finding]:
+    """The same thing labelled twice, by one name or two."""
+    iou = crop_iou(look.crops, look.crops).triu(diagonal=1)
+    for i, j in torch.nonzero(iou >= SAME).tolist():
+        first, second = look.picture.things[i], look.picture.things[j]
+        if first.crowd or second.crowd:
+            continue
+        names = "" if first.name == second.name else f", as {second.name!r} and as {first.name!r}"
+        yield look.finding(
+            second,
+            "mask",
+            f"is that of {first.where}{names} (IoU {iou[i, j]:.2f})",
+            "Delete one of the two.",
+            "duplicate",
+        )
+
+
+def find_wrong_boxes(look: Look) -> Iterator[Finding]:
+    """Boxes in the file that are not around their masks; most often x, y, width and height were mixed up."""
+    for thing, (left, top, mask) in zip(look.picture.things, look.crops):
+        if thing.box is None:
+            continue
+        true = [left, top, left + mask.shape[1], top + mask.shape[0]]
+        x, y, width, height = thing.box
+        if _overlap([x, y, x + width, y + height], true) >= BOX_FITS:
+            continue
+        tall, wide = look.picture.size
+        readings = {
+            "x1, y1, x2, y2": [x, y, width, height],
+            "y, x, height, width": [y, x, y + height, x + width],
+            "shares of the picture's sides": [x * wide, y * tall, (x + width) * wide, (y + height) * tall],
+            "the centre, width, height": [x - width / 2, y - height / 2, x + width / 2, y + height / 2],
+        }
+        best = max(readings, key=lambda name: _overlap(readings[name], true))
+        guess = f"It looks like {best}. " if _overlap(readings[best], true) >= 0.8 else ""
+        box = ", ".join(f"{value:g}" for value in thing.box)
+        yield look.finding(
+            thing,
+            "bbox",
+            f"is [{box}], and the mask goes from ({left}, {top}) to ({true[2]}, {true[3]})",
+            f"{guess}It should be x, y, width, height, in pixels: correct it, or leave it out.",
+            "box",
+        )
+
+
+def _overlap(box: list[float], other: list[float]) -> float:
+    return box_iou(torch.tensor([box]).float(), torch.tensor([other]).float()).nan_to_num().item()
+
+
+def find_mostly_outside(look: Look) -> Iterator[Finding]:
+    yield from (finding for share, finding in _outside(look) if share > 0.5)
+
+
+def find_partly_outside(look: Look) -> Iterator[Finding]:
+    yield from (finding for share, finding in _outside(look) if share <= 0.5)
+
+
+def _outside(look: Look) -> Iterator[tuple[float, Finding]]:
+    """Outlines that leave the picture, and how much of the box around them lies outside."""
+    height, width = look.picture.size
+    for thing in look.picture.things:
+        if thing.polygons is None:
+            continue
+        points = np.concatenate(thing.polygons)
+        low, high = points.min(axis=0), points.max(axis=0)
+        if min(low) >= -BEYOND and (high <= (width + BEYOND, height + BEYOND)).all():
+            continue
+        inside = np.clip(np.minimum(high, (width, height)) - np.maximum(low, 0), 0, None)
+        share = 1 - float((inside / np.maximum(high - low, 1e-9)).prod())
+        yield (
+            share,
+            look.finding(
+                thing,
+                "polygon",
+                f"goes from ({low[0]:g}, {low[1]:g}) to ({high[0]:g}, {high[1]:g}), beyond the picture of "
+                f"{width} x {height} pixels",
+                "Was it drawn on a larger copy, or are x and y swapped? If it only hangs over, all is well.",
+                "outside",
+                suspicion=min(1.0, 0.3 + share),
+            ),
+        )
+
+
+def find_tiny(look: Look) -> Iterator[Finding]:
+    for thing, crop in zip(look.picture.things, look.crops):
+        if (area := int(crop.mask.sum())) < TINY:
+            yield look.finding(
+                thing,
+                "mask",
+                f"covers {area} pixel{'s' * (area != 1)}",
+                "Was it a slip of the mouse? Delete it, or draw it again.",
+                "tiny",
+                suspicion=0.8,
+            )
+
+
+def find_empty_pictures(look: Look) -> Iterator[Finding]:
+    if not look.picture.things:
+        yield look.finding(
+            None,
+            "picture",
+            "has no thing",
+            "All is well if there is nothing in it; if it was forgotten, label it.",
+            "unlabelled",
+            suspicion=0.5,
+        )
+
+
+def find_forgotten_pictures(annotations: Annotations) -> Iterator[Finding]:
+    for path in annotations.unlabelled():
+        yield Finding(
+            str(path),
+            "",
+            "picture",
+            "has no annotations",
+            "Label it. If there is nothing to label in it, list it without things, as a background.",
+            "unlabelled",
+            suspicion=0.5,
+        )
+
+
+def find_similar_names(annotations: Annotations) -> Iterator[Finding]:
+    """Two classes that differ in capitals, in the plural, or in a hyphen: one class, written in two ways."""
+    used = Counter(thing.name for picture in annotations.pictures for thing in picture.things)
+    alike = defaultdict(list)
+    for name in annotations.categories[1:]:
+        if name != "N/A" and name not in alike[_stem(name)]:
+            alike[_stem(name)].append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            rare, *others = sorted(names, key=lambda name: used[name])
+            where = next(
+                ((n, t) for n, p in enumerate(annotations.pictures) for t in p.things if t.name == rare),
+                None,
+            )
+            picture = None if where is None else annotations.pictures[where[0]]
+            listed = " and ".join(f"{name!r} ({used[name]} things)" for name in reversed([rare, *others]))
+            yield Finding(
+                str(annotations.pictures[0].source if picture is None else picture.source),
+                "" if where is None else where[1].where,
+                "class",
+                f"{rare!r} is much like another: there are {listed}",
+                "Give them one name, or names that differ by more.",
+                "class",
+                picture=None if where is None else where[0],
+                rle=None if where is None else where[1].rle,
+            )
+
+
+def _stem(name: str) -> str:
+    """A name without what does not make it another class."""
+    plain = "".join(letter for letter in name.casefold() if letter.isalnum())
+    for ending, singular in (
+        ("ies", "y"),
+        ("shes", "sh"),
+        ("ches", "ch"),
+        ("xes", "x"),
+        ("ves", "f"),
+        ("s", ""),
+    ):
+        if plain.endswith(ending) and len(plain) > len(ending) + 2:
+            return plain.removesuffix(ending) + singular
+    return plain
+
+
+def find_duplicate_ids(annotations: Annotations) -> Iterator[Finding]:
+    """COCO's tools keep one annotation of those that share an id, in silence."""
+    seen: dict[tuple[str, str], str] = {}
+    for number, picture in enumerate(annotations.pictures):
+        for thing in picture.things:
+            key = (str(picture.source), thing.where)
+            if thing.where.startswith("annotation ") and key in seen:
+                yield Finding(
+                    str(picture.source),
+                    thing.where,
+                    "id",
+                    f"is that of another annotation too: in '{seen[key]}' and in '{picture.path.name}'",
+                    "Give each annotation its own id.",
+                    "duplicate",
+                    picture=number,
+                    rle=thing.rle,
+                )
+            seen.setdefault(key, picture.path.name)
+
+
+def find_shared_pictures(
+    prints: dict[bytes, int], annotations: Annotations, validation: Annotations
+) -> Iterator[Finding]:
+    """Pictures for judging that are in the training set, too. prints: number of each picture by its fingerprint."""
+    for number, picture in enumerate(validation.pictures):
+        image = look_at(number, picture).image
+        if image is not None and (index := prints.get(fingerprint(image))) is not None:
+            yield Finding(
+                str(annotations.pictures[index].source),
+                annotations.pictures[index].path.name,
+                "picture",
+                f"has the same pixels as '{picture.path}', which is for validation",
+                "Take it out of one of the two: a model is judged on what it has not seen.",
+                "shared",
+                picture=index,
+            )
+
+
+PICTURE_CHECKS = (  # whether what they find is a fault
+    (find_unreadable, True),
+    (find_duplicates, True),
+    (find_wrong_boxes, True),
+    (find_mostly_outside, True),
+    (find_partly_outside, False),
+    (find_tiny, False),
+    (find_empty_pictures, False),
+)
+SET_CHECKS = (
+    (find_similar_names, True),
+    (find_duplicate_ids, True),
+    (find_forgotten_pictures, False),
+)
