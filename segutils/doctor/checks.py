@@ -150,45 +150,53 @@ def find_forgotten_pictures(annotations: Annotations) -> Iterator[Finding]:
 def find_similar_names(annotations: Annotations) -> Iterator[Finding]:
     """Two classes that differ in capitals, in the plural, or in a hyphen: one class, written in two ways."""
     used = Counter(thing.name for picture in annotations.pictures for thing in picture.things)
-    alike = defaultdict(list)
-    for name in annotations.categories[1:]:
-        if name != "N/A" and name not in alike[_stem(name)]:
-            alike[_stem(name)].append(name)
-    for names in alike.values():
-        if len(names) > 1:
-            rare, *others = sorted(names, key=lambda name: used[name])
-            where = next(
-                ((n, t) for n, p in enumerate(annotations.pictures) for t in p.things if t.name == rare),
-                None,
-            )
-            picture = None if where is None else annotations.pictures[where[0]]
-            listed = " and ".join(f"{name!r} ({used[name]} things)" for name in reversed([rare, *others]))
-            yield Finding(
-                str(annotations.pictures[0].source if picture is None else picture.source),
-                "" if where is None else where[1].where,
-                "class",
-                f"{rare!r} is much like another: there are {listed}",
-                "Give them one name, or names that differ by more.",
-                "class",
-                picture=None if where is None else where[0],
-                rle=None if where is None else where[1].rle,
-            )
+    alike: dict[str, list[str]] = defaultdict(list)
+    names = [name for name in dict.fromkeys(annotations.categories[1:]) if name != "N/A"]
+    for name in names:
+        alike[_plain(name)].append(name)
+    for name in names:
+        for plural in _plurals(_plain(name)) & set(alike):
+            alike[_plain(name)] += alike.pop(plural)
+    for group in (group for group in alike.values() if len(group) > 1):
+        rare, *others = sorted(group, key=lambda name: used[name])
+        places = ((n, thing) for n, picture in enumerate(annotations.pictures) for thing in picture.things)
+        number, thing = next(((n, thing) for n, thing in places if thing.name == rare), (None, None))
+        yield Finding(
+            str(annotations.pictures[number or 0].source),
+            thing.where if thing else "",
+            "class",
+            f"{rare!r} is much like {' and '.join(map(repr, others))} "
+            f"({', '.join(f'{used[name]}' for name in [rare, *others])} things)",
+            "Give them one name, or names that differ by more.",
+            "class",
+            picture=number,
+            rle=thing.rle if thing else None,
+        )
 
 
-def _stem(name: str) -> str:
-    """A name without what does not make it another class."""
-    plain = "".join(letter for letter in name.casefold() if letter.isalnum())
-    for ending, singular in (
-        ("ies", "y"),
-        ("shes", "sh"),
-        ("ches", "ch"),
-        ("xes", "x"),
-        ("ves", "f"),
-        ("s", ""),
-    ):
-        if plain.endswith(ending) and len(plain) > len(ending) + 2:
-            return plain.removesuffix(ending) + singular
-    return plain
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+IRREGULAR = {
+    "mouse": "mice",
+    "person": "people",
+    "man": "men",
+    "child": "children",
+    "foot": "feet",
+    "tooth": "teeth",
+}
+
+
+def _plurals(name: str) -> set[str]:
+    """How the plural of a name may be written, in English."""
+    plurals = {name + "s"}
+    if name.endswith(("s", "x", "z", "ch", "sh", "o")):
+        plurals.add(name + "es")
+    for ending, plural in {"y": "ies", "f": "ves", "fe": "ves", **IRREGULAR}.items():
+        if name.endswith(ending):
+            plurals.add(name.removesuffix(ending) + plural)
+    return plurals
 
 
 def find_duplicate_ids(annotations: Annotations) -> Iterator[Finding]:
