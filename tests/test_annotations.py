@@ -189,6 +189,13 @@ def test_ids_of_pictures_stay_where_they_are_numbers(tmp_path, said, expected):
     assert [image["id"] for image in annotations.to_coco()["images"]] == expected
 
 
+def test_an_outline_that_would_fill_the_memory_is_refused(tmp_path):
+    zigzag = [value for _ in range(60_000) for value in (-20, 1, 30, 5)]
+    file = write(tmp_path, annotations__0__segmentation=[zigzag])
+    [problem] = load_annotations(file, tmp_path).problems
+    assert "segmentation is an outline 6.48e+06 pixels long. Draw it again" in str(problem)
+
+
 def test_boxes_and_areas_are_those_of_the_mask_where_the_file_has_none(tmp_path):
     file = write(
         tmp_path, annotations__0__bbox=None, annotations__0__area=None, annotations__1__bbox=[1, 2, 0, 3]

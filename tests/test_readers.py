@@ -543,6 +543,16 @@ def test_pictures_and_masks_in_one_folder_named_from_here(tmp_path, monkeypatch)
     assert same(read(".")[1], square)
 
 
+@pytest.mark.parametrize("folders", [("images", "masks"), ("pictures", "truth"), (".", "masks")])
+def test_masks_called_as_their_pictures(tmp_path, folders):
+    square = box_mask(2, 1, 8, 5)
+    draw(tmp_path / folders[0] / "a.png")
+    save_mask(tmp_path / folders[1] / "a.png", square)
+    annotations = load_annotations(tmp_path)
+    assert [picture.path.parent for picture in annotations.pictures] == [tmp_path / folders[0]]
+    assert same(read(tmp_path)[1], square) and annotations.problems == []
+
+
 def test_masks_of_voc(tmp_path):
     draw(tmp_path / "JPEGImages" / "a.jpg")
     draw(tmp_path / "JPEGImages" / "b.jpg")

@@ -173,6 +173,8 @@ def load_annotations(
     if format is not None and format not in READERS:
         raise ValueError(f"format={format!r} is not known. It is one of {', '.join(READERS)}.")
     format, path = recognise(path, format)
+    if format == "masks" and (path / "masks").is_dir():
+        path /= "masks"
     folder = Path(images).expanduser() if images is not None else _home_of(path)
     problems: list[Problem] = []
     reading = READERS[format](path, Finder(folder), problems, categories)

@@ -12,7 +12,7 @@ from skimage.measure import regionprops
 
 from segutils.annotations.pictures import Finder, make_picture
 from segutils.annotations.records import Fault, Picture, Problem, Reading, noting, short
-from segutils.annotations.shapes import make_thing, mask_piece
+from segutils.annotations.shapes import MASK_MODES, make_thing, mask_piece
 from segutils.images import ImageLoadError, load_mask
 
 UNNAMED = "thing"
@@ -76,7 +76,10 @@ def _find_picture(file: Path, finder: Finder) -> tuple[Path, str] | None:
         options.append((above[-1], stem))
     for name, rest in options:
         if name and finder.has_stem(name, but=file):
-            return finder.find_stem([*parts, name], file.name, "the picture", but=file), rest
+            picture = finder.find_stem([*parts, name], file.name, "the picture", but=file)
+            if name == stem and _mode(file) not in MASK_MODES and _mode(picture) in MASK_MODES:
+                return None  # it is the other way round
+            return picture, rest
     if finder.contains(file):
         return None
     raise Fault(
@@ -119,7 +122,7 @@ def _add_numbered(
 ) -> None:
     found, places = np.unique(numbers, return_inverse=True)
     things = [number for number in found.tolist() if number != 0]
-    if len(things) > 1 and VOID in things and (254 not in things) and _is_palette(file):
+    if len(things) > 1 and VOID in things and 254 not in things and _mode(file) == "P":
         things.remove(VOID)
     _check_numbers(things, places.reshape(numbers.shape))
     regions = {found[region.label - 1]: region for region in regionprops(places.reshape(numbers.shape) + 1)}
@@ -152,9 +155,13 @@ def _check_numbers(things: list[int], places: np.ndarray) -> None:
         )
 
 
-def _is_palette(file: Path) -> bool:
-    with Image.open(file) as picture:
-        return picture.mode == "P"
+def _mode(file: Path) -> str:
+    """Pillow's mode of a picture; "" where it cannot be read."""
+    try:
+        with Image.open(file) as picture:
+            return picture.mode
+    except Exception:  # noqa: BLE001 Pillow raises nearly everything there is on damaged files
+        return ""
 
 
 def _add_one(picture: Picture, file: Path, rest: str, mask: np.ndarray, unnamed: str) -> None:

@@ -22,6 +22,9 @@ Piece = np.ndarray | RLE
 MAX_OUTLINE = 2_000_000
 """The longest outline that is filled, in pixels: pycocotools takes some 100 bytes for each."""
 
+MASK_MODES = ("1", "L", "P", "I", "I;16")
+"""Pillow's modes of pictures that have one number for each pixel."""
+
 BACKGROUND = ("__background__", "_background_", "background", "__ignore__")
 
 
@@ -92,7 +95,7 @@ def read_png_mask(data: bytes, field: str) -> np.ndarray:
             with Image.open(io.BytesIO(data)) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise ValueError(f"it has {picture.width} x {picture.height} pixels")
-                if picture.mode not in ("1", "L", "P", "I", "I;16"):
+                if picture.mode not in MASK_MODES:
                     raise ValueError(f"it holds colours (mode {picture.mode})")
                 return np.asarray(picture) != 0
     except Exception as error:  # Pillow's decoders raise nearly everything there is on damaged files
