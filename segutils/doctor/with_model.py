@@ -26,7 +26,7 @@ from segutils.roi_masks import Crop
 
 SURE = 0.8
 SAME_PLACE = 0.5
-BOX_FITS = 0.8
+BOX_FITS = 0.75
 
 
 class Opinion(NamedTuple):
