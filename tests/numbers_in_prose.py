@@ -17,6 +17,8 @@ EXCEPTIONS: list[tuple[str, str, str]] = [
     ("07b", "In 2026", "the year of writing"),
     ("09b", "IoU from 0.1 to 0.5", "NEAR and FAR in segutils/error_types.py"),
     ("09b", "IoU of at most 0.1", "FAR in segutils/error_types.py"),
+    ("10a", "Ember, for 2023", "the year of the figures"),
+    ("10a", "its release 0.3", "a version of torchvision"),
 ]
 
 _DIGITS = re.compile(
