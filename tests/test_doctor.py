@@ -79,6 +79,7 @@ FAULTS = {
     "mostly outside": (square(72, 52), None, "outside", "goes from (72, 52) to (92, 72), beyond the picture"),
     "all outside": (square(90, 90), None, "outside", "outside the picture of 80 x 60 pixels"),
     "a line": ([[30, 30, 50, 50, 40, 40]], None, "empty", "covers no pixel"),
+    "shares": ([[0, 0, 1, 0, 1, 1, 0, 1]], None, "normalised", "lies between 0 and 1"),
     "no class": ({"category_id": 7}, None, "class", "category_id is 7"),
     "same id": (
         {"id": 2, "segmentation": square(40, 30)},

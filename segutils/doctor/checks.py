@@ -43,6 +43,19 @@ def find_duplicates(look: Look) -> Iterator[Finding]:
         )
 
 
+def find_normalised(look: Look) -> Iterator[Finding]:
+    """Shares of the sides taken for pixels, where the readers let them pass, since they fill the very first pixel."""
+    for thing in look.picture.things:
+        if thing.polygons and all(0 <= points.min() and points.max() <= 1 for points in thing.polygons):
+            yield look.finding(
+                thing,
+                "polygon",
+                "lies between 0 and 1: shares of the width and the height, not pixels",
+                "Multiply x by the width and y by the height, or export the annotations in pixels.",
+                "normalised",
+            )
+
+
 def find_wrong_boxes(look: Look) -> Iterator[Finding]:
     """Boxes in the file that are not around their masks; most often x, y, width and height were mixed up."""
     for thing, (left, top, mask) in zip(look.picture.things, look.crops):
@@ -240,6 +253,7 @@ def find_shared_pictures(
 PICTURE_CHECKS = (  # whether what they find is a fault
     (find_unreadable, True),
     (find_duplicates, True),
+    (find_normalised, True),
     (find_wrong_boxes, True),
     (find_mostly_outside, True),
     (find_partly_outside, False),
