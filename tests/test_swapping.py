@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torchvision.ops import box_iou
 from unchanged import unchanged
 
 from segutils import evaluate, load_model, mask_iou, predict, predict_with_truth, render_scene, shrink_masks
@@ -14,7 +15,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def scene():
-    return render_scene(10)  # the network finds every thing, and four that are none
+    return render_scene(10)  # the network finds every thing, and some that are none
 
 
 def test_boxes_classes_and_masks_are_those_of_the_things(model, scene):
@@ -29,7 +30,8 @@ def test_boxes_classes_and_masks_are_those_of_the_things(model, scene):
     assert torch.equal(swapped["boxes"]["labels"], plain["labels"])
     assert torch.equal(swapped["masks"]["boxes"], swapped["classes"]["boxes"])
     nearest = (swapped["boxes"]["boxes"][:, None] - target["boxes"]).abs().amax(dim=2).amin(dim=1)
-    assert len(target["boxes"]) <= (nearest < 0.01).sum() and (nearest >= 0.01).sum() == 4
+    alone = box_iou(plain["boxes"], target["boxes"]).amax(dim=1) < 0.5
+    assert len(target["boxes"]) <= (nearest < 0.01).sum() and (nearest >= 0.01).sum() == alone.sum() > 0
     whole = mask_iou(swapped["masks"]["masks"], target["masks"]).amax(dim=1) == 1
     assert torch.equal(whole, nearest < 0.01)
     assert not torch.equal(swapped["boxes"]["masks"].probs, plain["masks"].probs)
