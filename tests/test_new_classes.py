@@ -117,8 +117,11 @@ def test_average_precision_is_the_same_before_and_after_classes_are_added(tablet
 def test_an_added_class_can_be_learnt(tabletop):
     wide, names = add_classes(tabletop, CATEGORIES, ["galaxy"])
     wide.transform._skip_resize = True
-    for name, parameter in wide.named_parameters():  # the predictors alone, for speed
-        parameter.requires_grad_("predictor" in name)
+    for (
+        name,
+        parameter,
+    ) in wide.named_parameters():  # for speed, and the RPN, which has never seen such a thing
+        parameter.requires_grad_("predictor" in name or "rpn" in name)
     boxes = torch.tensor([[16.0, 16, 48, 48]])
     masks = torch.zeros(1, 64, 64, dtype=torch.uint8)
     masks[:, 16:48, 16:48] = 1
