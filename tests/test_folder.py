@@ -684,12 +684,14 @@ def test_cores_are_those_that_the_process_may_use():
 def test_the_true_thing_stopped_killed_and_finished(photos, tmp_path, expected):
     """Ctrl-C, then kill -9 of the command, then kill -9 of a worker: in the end the rows are those of a quiet run."""
     more = tmp_path / "photos"
-    for number in range(4):  # four times the pictures, so that there is time
+    times = 12  # as many pictures again, so that there is time even on a fast machine
+    for number in range(times):
         for row in expected:
             target = more / str(number) / row["path"]
             target.parent.mkdir(parents=True, exist_ok=True)
             target.hardlink_to(photos / row["path"])
-    wanted = [row | {"path": f"{number}/{row['path']}"} for number in range(4) for row in expected]
+    wanted = [row | {"path": f"{number}/{row['path']}"} for number in range(times) for row in expected]
+    wanted.sort(key=lambda row: row["path"])
     out = tmp_path / "out"
     command = [sys.executable, "-m", "segutils.folder", str(more), str(out), "--workers", "1"]
     for way, status in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
@@ -725,7 +727,7 @@ def test_the_true_thing_stopped_killed_and_finished(photos, tmp_path, expected):
     done = segment_folder(more, out, workers=1)
     ended.set()
     killer.join()
-    assert done.failed == 8 and done.pictures == 32
+    assert done.failed == 2 * times and done.pictures == 8 * times
     assert list(read_rows(out)) == wanted
 
 
