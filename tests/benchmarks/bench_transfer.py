@@ -86,8 +86,9 @@ def small_table(seed: int) -> tuple:
 
 
 @cache
-def unseen(shift: int = 0) -> Drawn:
-    return list(Drawn(render_sky, len(UNSEEN_SKIES), UNSEEN_SKIES[0], shift))
+def unseen(shift: int = 0) -> list[tuple]:
+    pairs = Drawn(render_sky, len(UNSEEN_SKIES), UNSEEN_SKIES[0], shift)
+    return [pairs[i] for i in range(len(pairs))]
 
 
 def fresh(seed: int, start: str = "tables", frozen: tuple[str, ...] = ()) -> nn.Module:
