@@ -1,6 +1,6 @@
 """What a model brings along when it learns something else: from drawn tables to drawn skies.
 
-`python3 run.py bench -k transfer` fills data/transfer.csv, about half an hour on one core. A run is written down when
+`python3 run.py bench -k transfer` fills data/transfer.csv: some 2000 training steps in all. A run is written down when
 it's finished, and isn't done again while its lines are there; delete the file to begin anew.
 """
 
