@@ -15,6 +15,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from skimage import feature, filters, segmentation
 from torch import Tensor
 
 from segutils.tabletop.camera import clip_to
@@ -254,3 +255,31 @@ def _draw_star(patch: Patch, rng: np.random.Generator) -> np.ndarray:
 
 _KINDS = (_draw_elliptical, _draw_spiral, _draw_spiral, _draw_edge_on, _draw_irregular)
 _SMALL_KINDS = (_draw_elliptical, _draw_elliptical, _draw_edge_on, _draw_irregular, _draw_irregular)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# A photograph, which comes without a truth
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def bright_regions(image: Tensor, level: float = 15) -> tuple[np.ndarray, np.ndarray]:
+    """Tell bright things from dark sky without a network: something to hold a model's finds against.
+
+    The picture is smoothed (a Gaussian of 1.5 pixels). What is brighter than the median by `level` grey values is a
+    thing, split by a watershed where two peaks meet.
+
+    Args:
+        image: uint8 [3, H, W], mostly sky.
+        level: grey values, 0 to 255.
+
+    Returns:
+        The regions, int [H, W], numbered from 1, with 0 where the sky is dark; and the smoothed light above the sky,
+        float [H, W].
+    """
+    light = filters.gaussian(image.float().mean(dim=0).numpy(), 1.5, preserve_range=True)
+    light -= np.median(light)
+    bright = light > level
+    peaks = feature.peak_local_max(light, min_distance=5, labels=bright.astype(int))
+    seeds = np.zeros(bright.shape, int)
+    seeds[tuple(peaks.T)] = range(1, len(peaks) + 1)
+    return segmentation.watershed(-light, seeds, mask=bright), light

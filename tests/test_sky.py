@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from segutils import check_targets
-from segutils.sky import MIN_AREA, SKY_CATEGORIES, render_sky
+from segutils.sky import MIN_AREA, SKY_CATEGORIES, bright_regions, render_sky
 
 SEEDS = range(60)
 
@@ -83,3 +83,17 @@ def test_a_negative_seed_and_a_tiny_size_are_refused():
         render_sky(-1)
     with pytest.raises(ValueError, match="size must be at least 32 pixels, got 10"):
         render_sky(0, 10)
+
+
+def test_bright_regions_are_the_bright_discs_and_touching_ones_are_split():
+    y, x = torch.meshgrid(torch.arange(60), torch.arange(90), indexing="ij")
+    image = torch.full((60, 90), 12.0)
+    for row, column in ((30, 20), (30, 60), (30, 75)):  # the last two touch
+        image += 200 * torch.exp(-((y - row) ** 2 + (x - column) ** 2) / 30)
+    image = image.clamp(max=255).to(torch.uint8).expand(3, -1, -1)
+    regions, light = bright_regions(image)
+    assert regions.shape == light.shape == (60, 90)
+    numbers = {int(regions[30, column]) for column in (20, 60, 75)}
+    assert numbers == {1, 2, 3} == set(regions[regions > 0].tolist())
+    assert regions[5, 5] == 0 and abs(light[5, 5]) < 1
+    assert ((regions > 0) == (light > 15)).all()

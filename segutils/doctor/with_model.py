@@ -1,6 +1,6 @@
 """Where a model contradicts the labels. Either may be wrong, so these are doubts, each with what was measured.
 
-Only instances with a score of at least `SURE` have a say. How much they find is in data/README.md.
+Only instances with a score of at least `SURE` have a say. `bench -k doctor` counts what they find.
 
 - A thing may be unlabelled where the model finds one, and no label covers half of it. The suspicion is its score.
 - A label looks wrong where the model sees something else in the same place (a mask IoU of at least `SAME_PLACE`), and

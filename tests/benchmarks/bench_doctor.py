@@ -1,4 +1,4 @@
-"""How much the doctor finds: faults planted in drawn scenes, whose truth is exact. The table of data/README.md.
+"""How much the doctor finds: faults planted in drawn scenes, whose truth is exact.
 
 `python3 run.py bench -k doctor`. Each fault is planted a hundred times: in one thing, or one picture, of a set of two
 scenes. It counts as found when a finding of the right kind names that thing or picture. The thresholds of

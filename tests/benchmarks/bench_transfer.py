@@ -13,9 +13,6 @@ import numpy as np
 import pytest
 import torch
 from skimage.data import hubble_deep_field
-from skimage.feature import peak_local_max
-from skimage.filters import gaussian
-from skimage.segmentation import watershed
 from torch import nn
 from torch.utils.data import ConcatDataset, Dataset
 
@@ -35,6 +32,7 @@ from segutils import (
     replace_predictors,
     train,
 )
+from segutils.sky import bright_regions
 
 TABLE = DATA_DIR / "transfer.csv"
 COLUMNS = (
@@ -118,38 +116,19 @@ def with_old_predictors(model: nn.Module) -> nn.Module:
     return old.eval()
 
 
-def outline(image: np.ndarray, level: float = 22) -> tuple[np.ndarray, np.ndarray]:
-    """Number all that's brighter than the sky by `level` grey values, split where two things touch.
-
-    Takes a photograph of the sky, [H, W, 3]; returns the numbers, [H, W], 0 for the sky, and the light above it.
-    """
-    light = gaussian(image.mean(axis=2), 1)
-    light -= np.median(light)
-    peaks = peak_local_max(gaussian(light, 1.5), min_distance=4, threshold_abs=level, exclude_border=False)
-    seeds = np.zeros(light.shape, int)
-    seeds[tuple(peaks.T)] = range(1, len(peaks) + 1)
-    return watershed(-light, seeds, mask=light > level), light
-
-
 def look_at_photograph(model: nn.Module) -> dict[str, int]:
-    """How many of the 50 brightest things' peaks lie within a mask; how many masks hold hardly anything bright."""
-    image = hubble_deep_field()
-    numbers, light = outline(image)
-    fluxes = np.bincount(numbers.ravel(), light.ravel())
-    fluxes[0] = 0
-    found = predict_tiles(
-        model, torch.from_numpy(image).permute(2, 0, 1), tile=160, overlap=60, score_threshold=0.5
-    )
-    masked, empty = np.zeros(numbers.shape, bool), 0
-    for left, top, mask in found["masks"].crops():
-        window = np.s_[top : top + mask.shape[0], left : left + mask.shape[1]]
-        masked[window] |= mask.numpy()
-        empty += (numbers[window][mask.numpy()] > 0).sum() < 0.1 * mask.sum()
-    peaks = [np.where(numbers == n, light, 0).argmax() for n in fluxes.argsort()[-50:]]
+    """How many of the 50 brightest things' peaks lie within a mask; how many masks hold nothing bright."""
+    image = torch.from_numpy(hubble_deep_field()).permute(2, 0, 1)
+    regions, light = bright_regions(image)
+    total = np.bincount(regions.ravel(), weights=light.ravel())[1:]
+    peaks = [np.argmax(light * (regions == region)) for region in 1 + np.argsort(-total)[:50]]
+    found = predict_tiles(model, image, tile=160, overlap=60, score_threshold=0.5)
+    masks = found["masks"].paste().numpy()
+    empty = sum(not (regions[mask] > 0).any() for mask in masks)
     return {
-        "of the 50 brightest": int(masked.ravel()[peaks].sum()),
+        "of the 50 brightest": int(masks.any(axis=0).ravel()[peaks].sum()),
         "finds": len(found["labels"]),
-        "on empty sky": int(empty),
+        "on empty sky": empty,
     }
 
 
