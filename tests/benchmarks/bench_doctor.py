@@ -3,7 +3,7 @@
 `python3 run.py bench -k doctor`. Each fault is planted a hundred times: in one thing, or one picture, of a set of two
 scenes. It counts as found when a finding of the right kind names that thing or picture. The thresholds of
 `segutils/doctor` were chosen on the scenes kept for choosing. SEGUTILS_DOCTOR_SETS plants fewer of each;
-SEGUTILS_DOCTOR_SEED starts at another seed.
+SEGUTILS_DOCTOR_SEED starts at another seed; those from 30,000 to 30,009 have been looked at.
 """
 
 import copy
@@ -25,7 +25,7 @@ from segutils.measuring import cut_open, to_polygons
 from segutils.rle import decode_rle
 
 SETS = int(os.environ.get("SEGUTILS_DOCTOR_SETS", 100))
-FIRST_SEED = int(os.environ.get("SEGUTILS_DOCTOR_SEED", 30_000))
+FIRST_SEED = int(os.environ.get("SEGUTILS_DOCTOR_SEED", 31_000))
 
 PLURALS = {"leaf": "leaves", "mouse": "mice", "scissors": "scissor"}
 
