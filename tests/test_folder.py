@@ -605,6 +605,19 @@ def written(folder: Path) -> list[str]:
     return sorted(path for part in folder.glob("part-*") for path in json.loads(part.read_text()))
 
 
+@pytest.fixture
+def children():
+    """The processes that this test started; others of the session, such as Python's resource tracker, stay out."""
+
+    def living():
+        processes = psutil.Process().children(recursive=True)
+        return {one for one in processes if one.status() != psutil.STATUS_ZOMBIE} - before
+
+    before = set()
+    before = living()
+    return living
+
+
 @pytest.mark.parametrize("workers", [1, 2, 9])
 def test_every_block_is_done_once(standin, tmp_path, workers):
     names = [f"{number}.png" for number in range(15)]
@@ -633,10 +646,10 @@ def test_a_picture_that_kills_its_worker_becomes_a_row_and_the_others_are_done(s
         ("full", OSError, "'out' cannot be written to"),
     ],
 )
-def test_other_errors_end_the_run(standin, name, kind, message):
+def test_other_errors_end_the_run(standin, children, name, kind, message):
     with pytest.raises(kind, match=message):
         list(standin("0", "1", name, "3", "4", "5", "slow"))
-    assert children() == []
+    assert children() == set()
 
 
 def test_workers_that_cannot_begin_end_the_run(standin, tmp_path):
@@ -645,16 +658,12 @@ def test_workers_that_cannot_begin_end_the_run(standin, tmp_path):
         list(standin("0", "1"))
 
 
-def children() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
-
-
-def test_a_run_that_is_closed_stops_its_workers_in_the_middle_of_a_picture(standin):
+def test_a_run_that_is_closed_stops_its_workers_in_the_middle_of_a_picture(standin, children):
     reports = standin("0", "1", "slow 2", "3", "slow 4", "5")
     next(reports)
     assert len(children()) >= 1
     reports.close()
-    assert children() == []
+    assert children() == set()
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -681,7 +690,7 @@ def test_cores_are_those_that_the_process_may_use():
             os.sched_setaffinity(0, allowed)
 
 
-def test_the_true_thing_stopped_killed_and_finished(photos, tmp_path, expected):
+def test_the_true_thing_stopped_killed_and_finished(photos, tmp_path, expected, children):
     """Ctrl-C, then kill -9 of the command, then kill -9 of a worker: in the end the rows are those of a quiet run."""
     more = tmp_path / "photos"
     times = 12  # as many pictures again, so that there is time even on a fast machine

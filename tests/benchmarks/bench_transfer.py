@@ -1,7 +1,10 @@
 """What a model brings along when it learns something else: from drawn tables to drawn skies.
 
-`python3 run.py bench -k transfer` fills data/transfer.csv: some 2000 training steps in all. A run is written down when
+`python3 run.py bench -k transfer` fills data/transfer.csv: some 2500 training steps in all. A run is written down when
 it's finished, and isn't done again while its lines are there; delete the file to begin anew.
+
+The recipe was chosen with the seeds 0 to 2, so what the start is worth is measured with others, and judged on skies
+that nobody looked at before.
 """
 
 import csv
@@ -37,11 +40,13 @@ from segutils.sky import bright_regions
 TABLE = DATA_DIR / "transfer.csv"
 COLUMNS = (
     *("question", "variant", "seed", "step", "AP on skies", "AP50 on skies", "AP on tables"),
-    *("seconds a step", "of the 50 brightest", "finds", "on empty sky"),
+    *("AP on 100 other skies", "AP50 on 100 other skies", "seconds a step"),
+    *("of the 50 brightest", "finds", "on empty sky"),
 )
-STEPS = 100
+STEPS = 150
 RECIPE = {"peak_rate": 2e-3, "dtype": torch.float32}
-UNSEEN_SKIES, UNSEEN_TABLES = range(10_000_000, 10_000_030), range(20_000, 20_040)
+UNSEEN_SKIES, OTHER_SKIES = range(10_000_000, 10_000_030), range(11_000_000, 11_000_100)
+UNSEEN_TABLES = range(20_000, 20_040)
 
 # What is not trained, by how the names of its parameters begin.
 FROZEN = {
@@ -100,10 +105,14 @@ def fresh(seed: int, start: str = "tables", frozen: tuple[str, ...] = ()) -> nn.
     return model
 
 
-def tables_ap(model: nn.Module) -> float:
-    pairs = (render_scene(seed) for seed in UNSEEN_TABLES)
+def judge(model: nn.Module, draw: Callable, seeds: range) -> dict:
+    pairs = (draw(seed) for seed in seeds)
     found, targets = zip(*((predict(model, [image])[0], target) for image, target in pairs))
-    return evaluate(found, targets)["AP"]
+    return evaluate(found, targets)
+
+
+def tables_ap(model: nn.Module) -> float:
+    return judge(model, render_scene, UNSEEN_TABLES)["AP"]
 
 
 def with_old_predictors(model: nn.Module) -> nn.Module:
@@ -158,7 +167,7 @@ def note(question: str, variant: str, seed: int, history: list[dict], **figures:
             print(question, variant, seed, row)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(3, 6))
 @pytest.mark.parametrize("start", ["tables", "random", "tables, predictors only"])
 def test_what_the_start_is_worth(start, seed):
     if noted("start", start, seed):
@@ -166,8 +175,11 @@ def test_what_the_start_is_worth(start, seed):
     frozen = FROZEN["all but the predictors"] if "only" in start else ()
     model = fresh(seed, start.split(",")[0], frozen)
     trained, history = train(model, skies(seed), steps=STEPS, validation=unseen(), every=25, **RECIPE)
-    figures = look_at_photograph(trained)
-    if seed == 0 and start != "random":
+    other = judge(trained, render_sky, OTHER_SKIES)
+    figures = look_at_photograph(trained) | {
+        f"{key} on 100 other skies": other[key] for key in ("AP", "AP50")
+    }
+    if seed == 3 and start != "random":
         figures["AP on tables"] = tables_ap(with_old_predictors(trained))
     note("start", start, seed, history, **figures)
 
