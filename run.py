@@ -24,7 +24,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "set-up-finished"  # written last: while it is missing or outdated, every call sets up again
 COMMANDS = {
-    "test": ["-m", "pytest"],
+    "test": ["-m", "pytest", "-n", "auto", "--maxprocesses=4", "--dist=loadfile"],  # a file's tests stay in order
     "build": ["tools/notebooks.py", "build"],
     "bench": ["-m", "pytest", "-sq", "tests/benchmarks", "-o", "python_files=bench_*.py"],
     "colab": ["tools/notebooks.py", "colab"],

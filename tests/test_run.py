@@ -213,7 +213,10 @@ def test_commands_get_their_arguments_and_a_fixed_environment(course, monkeypatc
     course.main("test", "-x", "tests/test_run.py")
     course.main("build", "notebooks/05_draw.ipynb")
     course.main("colab", "jane/segutils")
-    expected = ["-m pytest -x tests/test_run.py", "tools/notebooks.py build notebooks/05_draw.ipynb"]
+    expected = [
+        "-m pytest -n auto --maxprocesses=4 --dist=loadfile -x tests/test_run.py",
+        "tools/notebooks.py build notebooks/05_draw.ipynb",
+    ]
     assert course.calls[2:] == [*expected, "tools/notebooks.py colab jane/segutils"]
     for environment in course.environments[2:]:
         assert environment["OMP_NUM_THREADS"] == "1"
@@ -243,7 +246,7 @@ def test_a_model_is_for_the_lab_alone(course, words):
 
 
 def test_the_exit_status_of_a_command_is_handed_on(course):
-    course.fails.append("-m pytest")
+    course.fails.append("-m pytest -n auto --maxprocesses=4 --dist=loadfile")
     assert course.main("test") == 1
 
 
