@@ -13,6 +13,8 @@ from unchanged import unchanged
 
 from segutils import DATA_DIR, check_dataset, load_annotations, load_model
 from segutils.doctor.__main__ import main
+from segutils.rle import decode_rle, encode_rle
+from segutils.roi_masks import Crop
 
 SCENES = DATA_DIR / "scenes" / "instances.json"
 
@@ -67,6 +69,8 @@ FAULTS = {
         "that of annotation 1, as 'key' and as 'cup' (IoU 1.00)",
     ),
     "xyxy": (square(30, 30), [30, 30, 50, 50], "box", "It looks like x1, y1, x2, y2."),
+    "xyxy, near the corner": (square(4, 3), [4, 3, 24, 23], "box", "It looks like x1, y1, x2, y2."),
+    "swapped, near the diagonal": (square(28, 34), [34, 28, 20, 20], "box", "It looks like y, x, height"),
     "swapped": (square(50, 10), [10, 50, 20, 20], "box", "It looks like y, x, height, width."),
     "normalised": (square(40, 30), [0.5, 0.5, 0.25, 1 / 3], "box", "It looks like shares of"),
     "centre": (square(40, 30), [50, 40, 20, 20], "box", "It looks like the centre, width, height"),
@@ -167,12 +171,12 @@ def test_the_worst_faults_come_first(tmp_path):
 
 
 def change(folder, **changes):
-    """A copy of the annotations of one scene, with the fields of its first annotation changed; None deletes it."""
+    """A copy of the annotations of one scene, with the fields of its first annotation changed; `id=None` deletes it."""
     coco = json.loads(SCENES.read_text("utf-8"))
     image = next(image for image in coco["images"] if image["file_name"] == "coins_in_rows.png")
     coco["images"] = [image]
     coco["annotations"] = [one for one in coco["annotations"] if one["image_id"] == image["id"]]
-    if None in changes.values():
+    if changes == {"id": None}:
         del coco["annotations"][0]
     else:
         coco["annotations"][0] |= changes
@@ -195,6 +199,30 @@ def test_a_model_has_doubts(tmp_path):
     assert doubt.kind == "wrong class" and "is 'donut', and the model sees a 'coin' there" in str(doubt)
     drawn = missing.draw(missing.doubts[0])
     assert drawn.dtype == torch.uint8 and drawn.shape == (3, 360, 480)
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(0.15, 0), (0, -0.15), (0.11, 0.11)])
+def test_a_mask_beside_its_thing_is_doubted_and_nothing_else_is(tmp_path, dx, dy):
+    model, weights = load_model("tabletop", device="cpu")
+    annotations = change(tmp_path)
+    thing = annotations.pictures[0].things[0]
+    left, top, crop = decode_rle(thing.rle)
+    height, width = crop.shape
+    moved = Crop(left + round(dx * width), top + round(dy * height), crop)
+    [rle] = encode_rle([moved], annotations.pictures[0].size)
+    report = check_dataset(
+        change(tmp_path, segmentation=rle, bbox=None, area=None), model, weights.meta["categories"]
+    )
+    assert [doubt.kind for doubt in report.doubts] == ["bad fit"]
+    assert "their centres lie 1" in str(report.doubts[0])
+
+
+def test_a_report_names_files_from_the_folder_on(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    file = write(tmp_path / "pictures", [{"segmentation": square(5, 5)}])
+    report = check_dataset(load_annotations(file))
+    assert "'file.json', annotation 9 (a.png): mask is that of" in str(report)
+    assert str(tmp_path) not in str(report) and str(tmp_path) in str(report.faults[0])
 
 
 def test_in_a_notebook_the_worst_are_drawn(tmp_path, monkeypatch, capsys):

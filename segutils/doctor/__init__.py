@@ -4,6 +4,7 @@ cleanlab and the like find wrong labels of whole pictures, of boxes and of pixel
 says what is measured here, and `python3 run.py bench -k doctor` counts how much of it is found.
 """
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 
@@ -46,6 +47,8 @@ _DRAWN = 6
 class Report:
     """What `check_dataset` returns. `print(report)` shows it as text; in a notebook it draws the worst, too.
 
+    The text names files from the folder of the pictures on.
+
     faults: a training would fail, or learn what is wrong: the worst first.
     doubts: perhaps all is well, but somebody should look: the most suspicious first.
     facts: what is in the dataset, by name.
@@ -64,9 +67,8 @@ class Report:
             if len(findings) > _LISTED:
                 lines.append(f"  and {len(findings) - _LISTED} more: report.{name}s has all of them")
         width = max(map(len, self.facts))
-        return "\n".join(
-            [*lines, "Facts", *(f"  {name:{width}}  {fact}" for name, fact in self.facts.items())]
-        )
+        lines += ["Facts", *(f"  {name:{width}}  {fact}" for name, fact in self.facts.items())]
+        return "\n".join(lines).replace(f"'{self.annotations.folder}{os.sep}", "'")
 
     __repr__ = __str__
 

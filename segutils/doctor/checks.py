@@ -17,6 +17,8 @@ TINY = 16
 """A thing with fewer pixels is a slip of the mouse, as a rule."""
 BOX_FITS = 0.5
 """The box of a mask and the one in the file have at least this IoU: tools round, and some keep boxes drawn by hand."""
+EXACT = 1
+"""So many pixels apart are two boxes, at most, that are the same one, rounded."""
 BEYOND = 2
 """So many pixels a point may lie outside the picture: hands are not that steady."""
 
@@ -61,11 +63,10 @@ def find_wrong_boxes(look: Look) -> Iterator[Finding]:
     for thing, (left, top, mask) in zip(look.picture.things, look.crops):
         if thing.box is None:
             continue
+        tall, wide = look.picture.size
         true = [left, top, left + mask.shape[1], top + mask.shape[0]]
         x, y, width, height = thing.box
-        if _overlap([x, y, x + width, y + height], true) >= BOX_FITS:
-            continue
-        tall, wide = look.picture.size
+        literal = [x, y, x + width, y + height]
         readings = {
             "x1, y1, x2, y2": [x, y, width, height],
             "y, x, height, width": [y, x, y + height, x + width],
@@ -73,6 +74,12 @@ def find_wrong_boxes(look: Look) -> Iterator[Finding]:
             "the centre, width, height": [x - width / 2, y - height / 2, x + width / 2, y + height / 2],
         }
         best = max(readings, key=lambda name: _overlap(readings[name], true))
+        # Of a thing in the corner or on the diagonal, a mixed-up box overlaps; but read rightly, it's exact.
+        mixed_up = _apart(literal, true, look.picture.size) > 2 * EXACT and any(
+            _apart(reading, true, look.picture.size) <= EXACT for reading in readings.values()
+        )
+        if _overlap(literal, true) >= BOX_FITS and not mixed_up:
+            continue
         guess = f"It looks like {best}. " if _overlap(readings[best], true) >= 0.8 else ""
         box = ", ".join(f"{value:g}" for value in thing.box)
         yield look.finding(
@@ -86,6 +93,12 @@ def find_wrong_boxes(look: Look) -> Iterator[Finding]:
 
 def _overlap(box: list[float], other: list[float]) -> float:
     return box_iou(torch.tensor([box]).float(), torch.tensor([other]).float()).nan_to_num().item()
+
+
+def _apart(box: list[float], other: list[float], size: tuple[int, int]) -> float:
+    """How far apart the sides of two boxes are at most, within the picture."""
+    limits = (size[1], size[0]) * 2
+    return max(abs(min(max(a, 0), limit) - b) for a, b, limit in zip(box, other, limits))
 
 
 def find_mostly_outside(look: Look) -> Iterator[Finding]:

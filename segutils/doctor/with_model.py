@@ -2,13 +2,18 @@
 
 Only instances with a score of at least `SURE` have a say. `bench -k doctor` counts what they find.
 
-- A thing may be unlabelled where the model finds one, and no label covers half of it. The suspicion is its score.
+- A thing may be unlabelled where the model finds one, no label covers half of it, and no label of its class has it for
+  its counterpart (below). The suspicion is its score.
 - A label looks wrong where the model sees something else in the same place (a mask IoU of at least `SAME_PLACE`), and
   nothing of the label's class. The suspicion is its score.
-- A mask fits badly where the model sees the same class there, and the boxes around both masks have an IoU below
-  `BOX_FITS`. The suspicion is 1 less this IoU. Boxes, since the masks of thin things are the model's weakest part.
+- A mask fits badly where its counterpart lies elsewhere: the instance of its class whose box overlaps most, each the
+  other's best. Either the boxes around both masks have an IoU below `BOX_FITS`, or the centres of both masks lie more
+  than `NEAR` apart, in sides of the label's box. A centre is the mean of many pixels, and so steadier than a box. The
+  suspicion is 1 less the IoU of the boxes. The IoU of the masks has no say: those of thin things are what the model
+  does worst.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -26,7 +31,9 @@ from segutils.roi_masks import Crop
 
 SURE = 0.8
 SAME_PLACE = 0.5
-BOX_FITS = 0.75
+SAME_THING = 0.2
+BOX_FITS = 0.7
+NEAR = 0.1
 
 
 class Opinion(NamedTuple):
@@ -54,8 +61,9 @@ def doubt_with_model(look: Look, opinion: Opinion) -> Iterator[Finding]:
     iou = crop_iou(opinion.crops, look.crops)
     fits = box_iou(_boxes(opinion.crops), _boxes(look.crops))
     rles = encode_rle(opinion.crops, look.picture.size)
+    partners = _partners(opinion, look, fits)
     for row, (name, score) in enumerate(zip(opinion.names, opinion.scores)):
-        if not (inside[row] >= 0.5).any():
+        if row not in partners.values() and not (inside[row] >= 0.5).any():
             yield look.finding(
                 None,
                 "things",
@@ -82,18 +90,46 @@ def doubt_with_model(look: Look, opinion: Opinion) -> Iterator[Finding]:
                 "wrong class",
                 suspicion=score,
             )
-        elif (alike & (iou[:, column] > 0)).any():
-            row = int((iou[:, column] * alike).argmax())
-            if fits[row, column] < BOX_FITS and inside[row].argmax() == column:
+        elif (row := partners.get(column)) is not None:
+            away = _distance(opinion.crops[row], look.crops[column])
+            if fits[row, column] < BOX_FITS or away > NEAR:
                 yield look.finding(
                     thing,
                     "mask",
                     f"fits badly to the {thing.name!r} that the model sees: the boxes around both masks have an "
-                    f"IoU of {fits[row, column]:.2f}",
+                    f"IoU of {fits[row, column]:.2f}, and their centres lie {away:.0%} of the box apart",
                     "Draw it again if the model is right.",
                     "bad fit",
                     suspicion=1 - fits[row, column].item(),
                 )
+
+
+def _partners(opinion: Opinion, look: Look, fits: Tensor) -> dict[int, int]:
+    """For the number of a label that of the instance of its class that is meant for the same thing."""
+    names = [thing.name for thing in look.picture.things]
+    alike = torch.tensor([[name == other for other in names] for name in opinion.names], dtype=torch.bool)
+    if alike.numel() == 0:
+        return {}
+    fits = fits * alike
+    best = fits.argmax(dim=0)
+    return {
+        column: row
+        for column, row in enumerate(best.tolist())
+        if fits[row, column] >= SAME_THING and fits[row].argmax() == column
+    }
+
+
+def _distance(crop: Crop, label: Crop) -> float:
+    """How far apart the centres of two masks are, in sides of the box around the second."""
+    (x, y), (left, top) = _centre(crop), _centre(label)
+    x1, y1, x2, y2 = _boxes([label])[0].tolist()
+    return math.hypot((x - left) / (x2 - x1), (y - top) / (y2 - y1))
+
+
+def _centre(crop: Crop) -> tuple[float, float]:
+    """The mean x and y of a mask's pixels."""
+    rows, columns = torch.nonzero(crop.mask, as_tuple=True)
+    return crop.left + columns.float().mean().item(), crop.top + rows.float().mean().item()
 
 
 def _boxes(crops: list[Crop]) -> Tensor:
