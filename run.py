@@ -7,6 +7,8 @@ python3 run.py --model coco        let all notebooks use torchvision's COCO mode
 python3 run.py test [...]          run every test; what follows goes to pytest
 python3 run.py build [...]         execute all notebooks in place, or only those named
 python3 run.py bench               run the benchmarks
+python3 run.py handout             copies of the notebooks for learners, without solutions, and for teachers
+python3 run.py bundle              one file for a USB stick: the course and all its packages, to set up offline
 python3 run.py colab OWNER/REPO    point the Colab badges and first cells at your copy on GitHub
 """
 
@@ -27,6 +29,8 @@ COMMANDS = {
     "test": ["-m", "pytest", "-n", "auto", "--maxprocesses=4", "--dist=loadfile"],  # a file's tests stay in order
     "build": ["tools/notebooks.py", "build"],
     "bench": ["-m", "pytest", "-sq", "tests/benchmarks", "-o", "python_files=bench_*.py"],
+    "handout": ["tools/handout.py"],
+    "bundle": ["tools/bundle.py"],
     "colab": ["tools/notebooks.py", "colab"],
 }
 SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")  # on Linux, none of them means: no browser to open

@@ -48,7 +48,7 @@ CHECK = "segutils/setup_check.py"
 
 
 def test_it_is_short_plain_and_readable_for_an_old_python():
-    assert len(SOURCE.splitlines()) < 100
+    assert len(SOURCE.splitlines()) < 120
     tree = ast.parse(SOURCE, feature_version=(3, 7))
     modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}

@@ -4,8 +4,8 @@ python3 run.py build [NOTEBOOK ...]   execute notebooks in place and strip what 
 python3 run.py colab OWNER/REPO       say where the course lives on GitHub; badges, links and first cells follow
 
 Generated, and kept in agreement by tests/test_notebooks.py: the links to the previous and the next notebook (in the
-first and the last cell), the first code cell and, once the address is known, the Colab badges and the links to Colab
-and Binder in README.md.
+first and the last cell), the first code cell, the minutes in README.md and, once the address is known, the Colab badges
+and the links to Colab and Binder in README.md. The plans in docs/teaching.md follow (tools/teaching.py).
 """
 
 import ast
@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import teaching
 from folding import fold_solutions
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
@@ -169,15 +170,20 @@ def colab_link(path: Path) -> str:
     return f"{COLAB}/github/{repository()}/blob/main/notebooks/{path.name}"
 
 
+def stated_minutes(path: Path) -> str:
+    """The number in a notebook's line '**Time**: 40 minutes'."""
+    return re.search(r"^\*\*Time\*\*: (?:about )?(\d+)", _read(path).cells[0].source, re.M)[1]
+
+
 def generated_readme(text: str) -> str:
-    """README.md with a fourth column in the table of notebooks, links to Colab and Binder, if the address is known."""
+    """README.md with the minutes that the notebooks state and, if the address is known, links to Colab and Binder."""
     known, lines = repository(), []
     for line in text.split("\n"):
-        row = re.match(r"(\| \[.+?\]\(notebooks/(.+?)\) \| .+? \| \d+ \|)", line)
-        if row:
+        row = re.match(r"(\| \[.+?\]\(notebooks/(.+?)\) \| .+? \| )\d+ \|", line)
+        if row and (FOLDER / row[2]).exists():
             place = f"{BINDER}/{known}/HEAD?labpath=notebooks/{row[2]}"
             links = f" [Colab]({colab_link(Path(row[2]))}), [Binder]({place}) |" if known else ""
-            line = row[1] + links
+            line = f"{row[1]}{stated_minutes(FOLDER / row[2])} |{links}"
         elif line.startswith("| Notebook |"):
             line = "| Notebook | Afterwards you can | Minutes |" + (" Without installing |" if known else "")
         elif line.startswith("|---|---|---|"):
@@ -209,6 +215,8 @@ def build(paths: list[Path]) -> None:
         fold_solutions(notebook)
         _write(path, nbformat.writes(notebook) + "\n")
         subprocess.run([*NBSTRIPOUT, str(path)], check=True)
+    _write(README, generated_readme(README.read_text("utf-8")))
+    teaching.main()
 
 
 def drop_widgets(notebook: NotebookNode) -> None:
