@@ -7,6 +7,7 @@ python3 run.py --model coco        let all notebooks use torchvision's COCO mode
 python3 run.py test [...]          run every test; what follows goes to pytest
 python3 run.py build [...]         execute all notebooks in place, or only those named
 python3 run.py bench               run the benchmarks
+python3 run.py site                write the course as pages into site/, to read without Jupyter and network
 python3 run.py handout             copies of the notebooks for learners, without solutions, and for teachers
 python3 run.py bundle              one file for a USB stick: the course and all its packages, to set up offline
 python3 run.py colab OWNER/REPO    point the Colab badges and first cells at your copy on GitHub
@@ -29,6 +30,7 @@ COMMANDS = {
     "test": ["-m", "pytest", "-n", "auto", "--maxprocesses=4", "--dist=loadfile"],  # a file's tests stay in order
     "build": ["tools/notebooks.py", "build"],
     "bench": ["-m", "pytest", "-sq", "tests/benchmarks", "-o", "python_files=bench_*.py"],
+    "site": ["tools/pages.py"],
     "handout": ["tools/handout.py"],
     "bundle": ["tools/bundle.py"],
     "colab": ["tools/notebooks.py", "colab"],

@@ -36,6 +36,8 @@ MODULES = {
     "PIL": "pillow",
     "faster_coco_eval": "faster-coco-eval",
     "yaml": "pyyaml",
+    "bs4": "beautifulsoup4",
+    "axe_playwright_python": "axe-playwright-python",
 }
 FROM_JUPYTER = {"IPython": "ipykernel"}  # comes with the package on the right
 PLATFORMS = [("linux", "posix", "x86_64"), ("darwin", "posix", "arm64"), ("win32", "nt", "AMD64")]

@@ -103,10 +103,10 @@ def generate(notebook: NotebookNode, path: Path) -> None:
     """Write badge, links and the first code cell into a notebook, in place."""
     first, last = notebook.cells[0], notebook.cells[-1]
     badge = f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({colab_link(path)})" if repository() else ""
-    heading, *body = [line for line in first.source.split("\n") if not _is_generated(line)]
+    heading, *body = [line for line in first.source.split("\n") if not is_generated(line)]
     body = "\n".join(body).strip("\n")
     first.source = "\n\n".join(filter(None, [heading, badge, navigation(path), body]))
-    body = "\n".join(line for line in last.source.split("\n") if not _is_generated(line)).strip("\n")
+    body = "\n".join(line for line in last.source.split("\n") if not is_generated(line)).strip("\n")
     last.source = "\n\n".join(filter(None, [body, navigation(path)]))
 
     if not is_first_code_cell(notebook.cells[1]):
@@ -116,6 +116,11 @@ def generate(notebook: NotebookNode, path: Path) -> None:
         "cellView": "form",
         "jupyter": {"source_hidden": True},
     }  # nobody has to read it
+
+
+def is_generated(line: str) -> bool:
+    """Is this line of Markdown the badge, or the links to the neighbours?"""
+    return line.startswith(("[![Open in Colab]", "Previous: [", "Next: ["))
 
 
 def is_first_code_cell(cell: NotebookNode) -> bool:
@@ -246,10 +251,6 @@ def main(command: str = "", *arguments: str) -> None:
             _write(path, nbformat.writes(notebook) + "\n")
     else:
         sys.exit(__doc__)
-
-
-def _is_generated(line: str) -> bool:
-    return line.startswith(("[![Open in Colab]", "Previous: [", "Next: ["))
 
 
 def _read(path: Path) -> NotebookNode:
