@@ -10,10 +10,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 import yaml
 from nbclient import NotebookClient
 from notebook_rules import reading_time
 from numbers_in_prose import numbers
+
+import segutils
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -114,6 +117,17 @@ def test_links_and_headings_in_the_pages_lead_somewhere():
                 assert target[1:] in anchors, (page.name, target)
             elif not target.startswith("https://"):
                 assert (page.parent / target.split("#")[0]).exists(), (page.name, target)
+
+
+def test_the_code_of_the_cheat_sheet_runs_and_its_calls_exist(monkeypatch):
+    sheet = (ROOT / "docs" / "cheat_sheet.md").read_text("utf-8")
+    names = {"torch": torch}
+    coins = str(segutils.sample_images()["coins"])
+    for block in re.findall(r"```python\n(.*?)```", sheet, re.S):
+        exec(block.replace("photo.jpg", coins), names)
+        assert names["masks"].dtype == torch.bool and len(names["masks"]) == 24
+    for call in re.findall(r"`(\w+)\(", sheet.split("| To | Call |")[1]):
+        assert hasattr(segutils, call), call
 
 
 # --- handouts ----------------------------------------------------------------------------------------------
