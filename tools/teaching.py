@@ -123,6 +123,8 @@ def generated(text: str) -> str:
 
     def block(match: re.Match) -> str:
         kind, name = match[1], match[2]
+        if kind == "minutes" and not (NOTEBOOKS / f"{name}.ipynb").exists():
+            return match[0]  # notes on a notebook that is still being written
         body = plan(name) if kind == "plan" else minutes_of(NOTEBOOKS / f"{name}.ipynb")
         return f"<!-- generated: {kind} {name} -->\n\n{body}\n\n<!-- end -->"
 
