@@ -31,7 +31,12 @@ README = ROOT / "README.md"
 TEMPLATE = Path(__file__).parent / "site"  # index.html.j2, style.css, page.js
 EXPLORER = "application/vnd.segutils.explorer+json"  # what explorer.js brings to life
 EXPLORER_JS = ROOT / "segutils" / "explorer" / "explorer.js"
-SUFFIXES = {".ipynb": ".html", ".md": ".html", "": ".txt"}  # of a file in the repository: of its page or copy
+SUFFIXES = {
+    ".ipynb": ".html",
+    ".md": ".html",
+    ".png": ".webp",
+    "": ".txt",
+}  # of a file: of its page or copy
 PICTURES = {"image/png": "png", "image/jpeg": "jpg"}
 THUMBNAIL = (480, 300)  # pixels, about twice as many as a card is wide, for sharp screens
 TABLE = re.compile(r"^\| Notebook \|.*\n\|---.*\n(?:\|.*\n)+", re.M)  # of notebooks, in README.md
@@ -58,6 +63,8 @@ def build(site: Path) -> list[Path]:
             pages[source].parent.mkdir(parents=True, exist_ok=True)
             if pages[source].suffix == ".html":
                 waiting += write_page(source, site)
+            elif source.suffix == ".png":
+                pages[source].write_bytes(webp(Image.open(source)))
             else:
                 shutil.copyfile(source, pages[source])
     return [page for page in pages.values() if page.suffix == ".html"]
@@ -137,7 +144,8 @@ def markdown_cells(source: Path, site: Path) -> Iterator[NotebookNode]:
     cards = []
     for name, file, gain, minutes in ROW.findall(TABLE.search(text)[0]):
         path = ROOT / "notebooks" / file
-        card = {"heading": name, "gain": gain, "minutes": minutes, "address": address(path).as_posix()}
+        card = {"heading": name, "minutes": minutes, "address": address(path).as_posix()}
+        card["gain"] = gain[0].upper() + gain[1:]
         cards.append(card | {"thumbnail": write_thumbnail(path, site)})
     yield new_markdown_cell("", metadata={"cards": cards})
     yield new_markdown_cell(after)
@@ -149,6 +157,8 @@ def markdown_cells(source: Path, site: Path) -> Iterator[NotebookNode]:
 def prepare(cell: NotebookNode, renderer: "Renderer", first: bool) -> None:
     """Work out what a page shows of a cell, for the template, in place."""
     cell.metadata.setdefault("tags", [])
+    for card in cell.metadata.get("cards", []):
+        card.gain = MarkdownWithMath(renderer).render(card.gain)
     if cell.cell_type == "markdown":
         # A page has links of its own to its neighbours.
         lines = [line for line in cell.source.split("\n") if not is_generated(line)]
@@ -202,6 +212,14 @@ def pictures_of(notebook: NotebookNode) -> list[tuple[NotebookNode, str]]:
     return [(output, mime) for output in outputs for mime in PICTURES if mime in output.get("data", {})]
 
 
+def webp(picture: Image.Image) -> bytes:
+    """Encode a picture as WebP: without loss, or with one that nobody sees, whichever is smaller."""
+    files = io.BytesIO(), io.BytesIO()
+    picture.convert("RGB").save(files[0], "webp", lossless=True)
+    picture.convert("RGB").save(files[1], "webp", quality=90)
+    return min((file.getvalue() for file in files), key=len)
+
+
 def write_thumbnail(path: Path, site: Path) -> str:
     """Write a small picture for the card of a notebook: of its pictures the one whose shape needs the least cut."""
     encoded = [output.data[mime] for output, mime in pictures_of(nbformat.read(path, as_version=4))]
@@ -210,7 +228,7 @@ def write_thumbnail(path: Path, site: Path) -> str:
     best = min(pictures, key=lambda picture: abs(picture.width / picture.height - shape))
     file = site / "assets" / "cards" / f"{path.stem}.webp"
     file.parent.mkdir(exist_ok=True)
-    ImageOps.fit(best.convert("RGB"), THUMBNAIL).save(file, quality=80)
+    file.write_bytes(webp(ImageOps.fit(best.convert("RGB"), THUMBNAIL)))
     return file.relative_to(site).as_posix()
 
 
@@ -240,7 +258,7 @@ class Renderer(IPythonRenderer):
             return super().link(text, url, title)
         if path.is_dir() and (path / "README.md").exists():
             path = path / "README.md"
-        if path.is_dir() or path.suffix not in (*SUFFIXES, ".png", ".jpg"):
+        if path.is_dir() or path.suffix not in (*SUFFIXES, ".jpg"):
             place = f"https://github.com/{repository()}/blob/HEAD/{path.relative_to(ROOT).as_posix()}"
             return super().link(text, place, title) if repository() else text
         self.linked.append(path)
