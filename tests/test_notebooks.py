@@ -334,9 +334,9 @@ def course(tmp_path, monkeypatch) -> Path:
         "[x](https://github.com/pytorch/vision)\n\n| Notebook | Afterwards you can | Minutes |\n|---|---|---|\n"
         "| [00 First](notebooks/00_a.ipynb) | read | 5 |\n| [02 Second](notebooks/02_b.ipynb) | write | 15 |\n"
     )
-    for name, title in (("00_a", "00 First"), ("02_b", "02 Second")):
+    for name, title, stated in (("00_a", "00 First", 5), ("02_b", "02 Second", 15)):
         cells = [
-            new_markdown_cell(f"# {title}\n\nText."),
+            new_markdown_cell(f"# {title}\n\nText.\n\n**Time**: {stated} minutes."),
             new_code_cell("print(6 * 7)"),
             new_markdown_cell("End."),
         ]
@@ -351,7 +351,7 @@ def test_build_executes_and_links_and_cleans(course, capsys):
     tool.main("build")
     first, second = (read(course / name) for name in ("00_a.ipynb", "02_b.ipynb"))
     link = "Next: [02 Second](02_b.ipynb)"
-    assert first.cells[0].source == f"# 00 First\n\n{link}\n\nText."
+    assert first.cells[0].source == f"# 00 First\n\n{link}\n\nText.\n\n**Time**: 5 minutes."
     assert first.cells[1].source == f"{tool.TITLE}import sys\n\n{tool.CANNOT_FETCH}"
     assert first.cells[1].metadata["jupyter"] == {"source_hidden": True}
     assert first.cells[-1].source == f"End.\n\n{link}"
