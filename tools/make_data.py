@@ -32,7 +32,12 @@ SCENES = {  # name -> seed; none of them is a seed for training, choosing or mea
     "two_touching": 116,
 }
 MIT = "drawn for this course; MIT"
-ORIGIN = {".png": MIT, ".json": MIT, ".pth": "trained for this course; MIT"}
+ORIGIN = {
+    ".png": MIT,
+    ".json": MIT,
+    ".pth": "trained for this course; MIT",
+    ".csv": "measured for this course; MIT",
+}
 
 
 def annotations() -> dict:
