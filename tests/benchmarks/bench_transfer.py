@@ -158,7 +158,7 @@ def note(question: str, variant: str, seed: int, history: list[dict], **figures:
     ]
     judged[-1] |= figures
     with TABLE.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="")
+        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
         for row in judged:
             row = {
                 name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()
