@@ -40,7 +40,7 @@ SMALL = 32
 """COCO calls things small whose area is below that of a square with this side."""
 
 _LISTED = 50  # findings that the text lists of each sort
-_DRAWN = 6
+_DRAWN = 6  # large enough to see what is meant
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,10 @@ class Report:
     __repr__ = __str__
 
     def draw(self, finding: Finding) -> Tensor:
-        """The picture that a finding is about, uint8 [3, H, W], its thing outlined. Raises `ValueError` without one."""
+        """The picture that a finding is about, uint8 [3, H, W], its thing outlined and all else dimmed.
+
+        Raises `ValueError` without one.
+        """
         if finding.picture is None:
             raise ValueError(f"There is no picture to draw for this: {finding}")
         image = read_picture(self.annotations.pictures[finding.picture])
@@ -83,6 +86,9 @@ class Report:
         mask = torch.zeros(1, *image.shape[1:], dtype=torch.bool)
         mask[0, top : top + crop.shape[0], left : left + crop.shape[1]] = crop
         box = torch.tensor([[left, top, left + crop.shape[1], top + crop.shape[0]]], dtype=torch.float32)
+        bright = torch.zeros(image.shape[1:], dtype=torch.bool)
+        bright[max(top - 12, 0) : top + crop.shape[0] + 12, max(left - 12, 0) : left + crop.shape[1] + 12] = True
+        image = torch.where(bright, image, image // 2)
         drawn = {"boxes": box, "labels": torch.tensor([1]), "masks": mask}
         return resize(draw_instances(image, drawn, alpha=0.3, labels=False), 480)
 
@@ -94,7 +100,7 @@ class Report:
         if worst := drawable[:_DRAWN]:
             names = [self.annotations.pictures[finding.picture].path.name for finding in worst]
             titles = [f"{name}, {one.annotation or one.field}: {one.kind}" for name, one in zip(names, worst)]
-            show([self.draw(finding) for finding in worst], titles, columns=3)
+            show([self.draw(finding) for finding in worst], titles, columns=2)
 
 
 def check_dataset(
