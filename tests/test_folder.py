@@ -740,6 +740,15 @@ def test_the_true_thing_stopped_killed_and_finished(photos, tmp_path, expected, 
     assert list(read_rows(out)) == wanted
 
 
+def test_a_bug_is_not_taken_for_a_run_that_was_finished(tmp_path, monkeypatch, capsys):
+    def broken(*_, **__):
+        raise RuntimeError("expected channels last")
+
+    monkeypatch.setattr("segutils.folder.__main__.segment_folder", broken)
+    assert main(str(tmp_path), str(tmp_path / "out")) == 2
+    assert "expected channels last" in capsys.readouterr().err
+
+
 # --- Ray --------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import traceback
 
 from segutils.folder import segment_folder
 from segutils.folder.engines import ENGINES
@@ -34,6 +35,10 @@ def main(*words: str) -> int:
         return 130
     except (OSError, ValueError, ModuleNotFoundError) as error:
         print(error, file=sys.stderr)
+        return 2
+    except Exception:
+        # A bug, say, or Ray did not start. Python itself would end with 1, which says that some pictures failed.
+        traceback.print_exc()
         return 2
     before = done.pictures - done.new
     noun = "picture" if done.pictures == 1 else "pictures"
