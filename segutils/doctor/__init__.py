@@ -87,7 +87,9 @@ class Report:
         mask[0, top : top + crop.shape[0], left : left + crop.shape[1]] = crop
         box = torch.tensor([[left, top, left + crop.shape[1], top + crop.shape[0]]], dtype=torch.float32)
         bright = torch.zeros(image.shape[1:], dtype=torch.bool)
-        bright[max(top - 12, 0) : top + crop.shape[0] + 12, max(left - 12, 0) : left + crop.shape[1] + 12] = True
+        bright[max(top - 12, 0) : top + crop.shape[0] + 12, max(left - 12, 0) : left + crop.shape[1] + 12] = (
+            True
+        )
         image = torch.where(bright, image, image // 2)
         drawn = {"boxes": box, "labels": torch.tensor([1]), "masks": mask}
         return resize(draw_instances(image, drawn, alpha=0.3, labels=False), 480)
