@@ -27,7 +27,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "set-up-finished"  # written last: while it is missing or outdated, every call sets up again
 COMMANDS = {
-    "test": ["-m", "pytest", "-n", "auto", "--maxprocesses=4", "--dist=loadfile"],  # a file's tests stay in order
+    "test": ["-m", "pytest", "-n", "auto", "--maxprocesses=4", "--dist=loadfile"],  # files whole
     "build": ["tools/notebooks.py", "build"],
     "bench": ["-m", "pytest", "-sq", "tests/benchmarks", "-o", "python_files=bench_*.py"],
     "site": ["tools/pages.py"],
