@@ -205,7 +205,7 @@ def build(paths: list[Path]) -> None:
         generate(notebook, path)
         client = NotebookClient(
             notebook,
-            timeout=600,
+            timeout=900,
             kernel_name="python3",
             coalesce_streams=True,
             record_timing=False,
