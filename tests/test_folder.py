@@ -11,6 +11,7 @@ import sys
 import threading
 import warnings
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -705,7 +706,9 @@ def test_the_true_thing_stopped_killed_and_finished(photos, tmp_path, expected, 
     command = [sys.executable, "-m", "segutils.folder", str(more), str(out), "--workers", "1"]
     for way, status in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         before = len(parts(out))
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        # Where a shell runs the tests in the background they ignore Ctrl-C, and so would the command.
+        heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
         while len(parts(out)) == before:
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(0.05)
