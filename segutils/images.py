@@ -260,19 +260,24 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 def resize(image: Tensor, longest_side: int) -> Tensor:
     """Scale a picture so that its longer side has `longest_side` pixels; the proportions stay.
 
-    image: [C, H, W], uint8 or float. Returns a new tensor of the same dtype. Shrinking is antialiased. The
+    image: [3, H, W], uint8 or float. Returns a new tensor of the same dtype. Shrinking is antialiased. The
     shorter side is rounded, and never less than one pixel.
 
-    For pictures only: blending neighbours would make nonsense of boolean masks and of maps of class numbers.
+    For pictures only: blending neighbours would make nonsense of masks and of maps of class or instance numbers.
 
-    Raises `TypeError` or `ValueError` for anything else.
+    Raises `TypeError` or `ValueError` for anything else, a uint8 map [1, H, W] or uint8 masks [N, H, W] among it.
     """
     if not isinstance(image, Tensor) or image.ndim != 3:
-        raise TypeError(f"resize takes one picture, a tensor [C, H, W], not {_describe(image)}.")
+        raise TypeError(f"resize takes one picture, a tensor [3, H, W], not {_describe(image)}.")
     if image.dtype != torch.uint8 and not image.is_floating_point():
         raise TypeError(
             f"resize takes pictures (uint8 or float), not {image.dtype}: masks and class numbers cannot be "
             "blended. Resize the picture before the model sees it, and the masks come out in its new size."
+        )
+    if image.shape[0] != 3:
+        raise TypeError(
+            f"resize takes pictures [3, H, W], not {list(image.shape)}: masks and class numbers cannot be blended. "
+            "Of a grey picture, image.expand(3, -1, -1) makes one that can."
         )
     if isinstance(longest_side, bool) or not isinstance(longest_side, int):
         raise TypeError(f"longest_side is a whole number of pixels, not {longest_side!r}.")

@@ -535,7 +535,7 @@ def test_resize_keeps_proportions_and_dtype(size, longest_side, expected, dtype)
 
 
 def test_resize_is_antialiased():
-    stripes = torch.zeros(1, 64, 64)
+    stripes = torch.zeros(3, 64, 64)
     stripes[:, :, ::2] = 1
     # Without antialiasing every eighth column would be picked: all black or all white.
     inner = resize(stripes, 8)[..., 1:-1]
@@ -569,8 +569,16 @@ def test_resize_refuses_giants_and_nothing():
 
 @pytest.mark.parametrize("image", [torch.zeros(4, 4), torch.zeros(1, 3, 4, 4), np.zeros((3, 4, 4)), "a.png"])
 def test_resize_refuses_what_is_no_picture(image):
-    with pytest.raises(TypeError, match=r"one picture, a tensor \[C, H, W\]"):
+    with pytest.raises(TypeError, match=r"one picture, a tensor \[3, H, W\]"):
         resize(image, 2)
+
+
+@pytest.mark.parametrize("channels", [1, 5])  # ids, and masks as `make_target` gives them
+def test_resize_does_not_take_uint8_numbers_for_a_photograph(channels):
+    with pytest.raises(
+        TypeError, match=rf"not \[{channels}, 4, 6\]: masks and class numbers cannot be blended"
+    ):
+        resize(torch.zeros(channels, 4, 6, dtype=torch.uint8), 3)
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64])
