@@ -1,0 +1,1545 @@
+// The threshold explorer, all of it that runs in a browser: one module, without a build step, a framework or a network.
+//
+// The picture, its small soft masks and the truth come as one payload (packing.py). From there on nothing needs Python:
+// masks are enlarged, cut, matched, counted and drawn here, so that a slider answers at once, wherever the kernel is and
+// whether there is one or not. In a notebook this is the front end of an anywidget; in a page, `render` is called.
+
+// ---- what stands on the page --------------------------------------------------------------------
+
+const VALUES = ["picture", "score_threshold", "mask_threshold", "alpha", "classes", "price"];
+const SHOWN = ["masks", "outlines", "boxes", "labels", "dropped", "missed"];
+const STOPPED = 300; // milliseconds without a change after which a person has stopped moving
+const PRICES = [0.1, 0.2, 0.5, 1, 2, 5, 10];
+const NARROW = 760; // pixels: a page no wider than this has one column
+const SIDE = 290; // pixels that the column beside the picture takes
+const NEAR = 7; // pixels between a pointer and what it means
+
+const STYLE = `
+.segutils-explorer { font-size: 13px; line-height: 1.4; text-align: left; }
+.segutils-explorer * { box-sizing: border-box; }
+.segutils-explorer .line { display: flex; flex-wrap: wrap; align-items: center; gap: 4px 14px; }
+.segutils-explorer .field { display: flex; align-items: center; gap: 6px; flex: 1 1 260px; }
+.segutils-explorer .field input[type=range] { flex: 1 1 90px; min-width: 60px; margin: 0; accent-color: #0072b2; }
+.segutils-explorer input, .segutils-explorer select, .segutils-explorer button { font: inherit; color: inherit; }
+.segutils-explorer input[type=number] { width: 58px; }
+.segutils-explorer input[type=checkbox] { margin: 0; accent-color: #0072b2; }
+.segutils-explorer input[type=number], .segutils-explorer select, .segutils-explorer button {
+    background: color-mix(in srgb, currentColor 7%, transparent); border-radius: 3px; padding: 1px 6px;
+    border: 1px solid color-mix(in srgb, currentColor 55%, transparent); min-height: 24px; margin: 0; }
+.segutils-explorer option { background: Canvas; color: CanvasText; }
+.segutils-explorer button { cursor: pointer; }
+.segutils-explorer button:hover { background: color-mix(in srgb, currentColor 16%, transparent); }
+.segutils-explorer :focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; box-shadow: 0 0 0 2px #fff; }
+.segutils-explorer .strip { display: block; width: 100%; height: 68px; cursor: ew-resize; touch-action: pan-y; }
+.segutils-explorer .counts { min-height: 1.4em; margin: 2px 0 6px; }
+.segutils-explorer .quiet { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+.segutils-explorer .body { display: grid; grid-template-columns: minmax(0, 1fr) 272px; gap: 8px 18px; align-items: start; }
+.segutils-explorer .stage { position: relative; overflow: hidden; touch-action: pan-x pan-y; cursor: crosshair; }
+.segutils-explorer .stage img { position: absolute; left: 0; top: 0; max-width: none; margin: 0; border: 0; border-radius: 0;
+    transform-origin: 0 0; will-change: transform; }
+.segutils-explorer .stage canvas { position: absolute; left: 0; top: 0; will-change: transform; }
+.segutils-explorer .tip { position: absolute; pointer-events: none; white-space: nowrap; padding: 1px 6px; border-radius: 4px;
+    background: #222; color: #fff; border: 1px solid #fff; }
+.segutils-explorer .tools { margin-top: 6px; gap: 4px 8px; }
+.segutils-explorer pre { margin: 4px 0 0; padding: 0; overflow-x: auto; line-height: 1.4; background: none; border: 0; color: inherit; }
+.segutils-explorer code { background: none; padding: 0; color: inherit; white-space: pre; font-size: 12px; }
+.segutils-explorer .side > * { margin-bottom: 8px; }
+.segutils-explorer .heading { font-weight: bold; display: block; }
+.segutils-explorer .classes { max-height: 190px; overflow-y: auto; }
+.segutils-explorer .tick { display: flex; align-items: center; gap: 6px; min-height: 24px; }
+.segutils-explorer .ticks { display: grid; grid-template-columns: repeat(3, auto); justify-content: start; gap: 0 14px; }
+.segutils-explorer .tick select { flex: 1 1 0; min-width: 0; }
+.segutils-explorer .swatch { flex: none; width: 14px; height: 14px; border-radius: 3px; border: 1px solid currentColor;
+    forced-color-adjust: none; }
+.segutils-explorer .card { border-left: 3px solid color-mix(in srgb, currentColor 45%, transparent); padding-left: 10px; }
+.segutils-explorer .card dl { display: grid; grid-template-columns: auto 1fr; gap: 0 8px; margin: 2px 0 6px; }
+.segutils-explorer .card dt { opacity: 0.85; } .segutils-explorer .card dd { margin: 0; }
+.segutils-explorer .card canvas { display: block; width: 150px; height: 150px; border: 1px solid currentColor; }
+.segutils-explorer .card .line { justify-content: space-between; flex-wrap: nowrap; }
+.segutils-explorer svg { display: block; overflow: visible; font-size: 11px; }
+.segutils-explorer .curve { cursor: pointer; touch-action: none; }
+.segutils-explorer .gallery { display: flex; gap: 8px; overflow-x: auto; padding: 4px 2px 6px; margin-top: 6px; }
+.segutils-explorer .thumb { flex: none; width: 116px; padding: 3px; text-align: left; font-size: 12px; line-height: 1.25; }
+.segutils-explorer .thumb img { display: block; width: 100%; height: 72px; object-fit: cover; margin: 0 0 2px; }
+.segutils-explorer .thumb[aria-pressed=true] { outline: 3px solid #0072b2; outline-offset: -1px; }
+.segutils-explorer [hidden] { display: none !important; }
+.segutils-explorer.narrow .body { grid-template-columns: minmax(0, 1fr); }
+.segutils-explorer.narrow .side { display: grid; grid-template-columns: repeat(auto-fit, minmax(240px, 1fr)); gap: 0 24px; }
+`;
+
+/** Bring a payload to life in an element of a page. */
+export function render(element, payload) {
+    return open(element, payload, null);
+}
+
+export default {
+    /** The front end of the widget. Whatever moves here moves at once; the kernel only hears of it. */
+    render({ model, el }) {
+        return open(el, model.get("data"), model);
+    },
+};
+
+function open(element, payload, model) {
+    const scene = unpack(payload);
+    const app = { element, scene, model, view: { ...scene.view }, changed: new Set(), zoom: 1, panX: 0, panY: 0, stamps: new Map(), widths: new Map() };
+    app.frame = app.stopping = app.counting = 0;
+    if (model) for (const name of [...VALUES, ...SHOWN]) app.view[name] = model.get(name);
+    app.picked = app.pointed = null; // what is clicked, what is pointed at: {kind: "instance" or "thing", row}
+    build(app);
+    element.append(app.root);
+    const listeners = model ? listen(app) : [];
+    const sizes = new ResizeObserver(() => fit(app));
+    sizes.observe(element);
+    const looks = matchMedia("(prefers-color-scheme: dark)"), again = () => schedule(app);
+    looks.addEventListener("change", again);
+    // Where the page, not the system, is dark or light: JupyterLab marks its body, our pages their root.
+    const themes = new MutationObserver(again);
+    for (const node of [document.body, document.documentElement]) themes.observe(node, { attributes: true });
+    choosePicture(app);
+    return () => {
+        sizes.disconnect();
+        themes.disconnect();
+        looks.removeEventListener("change", again);
+        for (const [event, listener] of listeners) model.off(event, listener);
+        cancelAnimationFrame(app.frame);
+        for (const timer of [app.stopping, app.counting]) clearTimeout(timer);
+        app.root.remove();
+    };
+}
+
+function listen(app) {
+    const { model, view } = app;
+    const listeners = [...VALUES, ...SHOWN].map((name) => [
+        `change:${name}`,
+        () => {
+            if (same(view[name], model.get(name))) return;
+            view[name] = model.get(name);
+            if (name === "picture") choosePicture(app);
+            else schedule(app);
+        },
+    ]);
+    listeners.push(["change:counted", () => schedule(app)]);
+    listeners.push(["msg:custom", (message) => message.type === "saved" && say(app, message.text)]);
+    for (const [event, listener] of listeners) model.on(event, listener);
+    return listeners;
+}
+
+const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+
+/** Change a value of the view: it shows in the next frame, and the kernel hears of it in the same. */
+function set(app, name, value) {
+    if (same(app.view[name], value)) return;
+    app.view[name] = value;
+    app.changed.add(name);
+    if (name === "picture") choosePicture(app);
+    schedule(app);
+}
+
+function setThreshold(app, name, value) {
+    const [low, high] = name === "mask_threshold" ? [0.05, 0.95] : name === "score_threshold" ? [0.05, 1] : [0, 1];
+    if (Number.isFinite(value)) set(app, name, Math.min(Math.max(Math.round(value * 100) / 100, low), high));
+}
+
+function schedule(app) {
+    app.frame ||= requestAnimationFrame(() => {
+        app.frame = 0;
+        paint(app);
+        if (app.model && app.changed.size) {
+            for (const name of app.changed) app.model.set(name, app.view[name]);
+            app.model.save_changes();
+        }
+        app.changed.clear();
+    });
+    clearTimeout(app.stopping);
+    app.stopping = setTimeout(() => stop(app), STOPPED);
+}
+
+// ---- building -----------------------------------------------------------------------------------
+
+let NAMESPACE = "http://www.w3.org/2000/svg";
+
+function h(tag, attributes = {}, ...children) {
+    return fill(document.createElement(tag), attributes, children);
+}
+
+function s(tag, attributes = {}, ...children) {
+    return fill(document.createElementNS(NAMESPACE, tag), attributes, children);
+}
+
+function fill(element, attributes, children) {
+    for (const [name, value] of Object.entries(attributes)) {
+        if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+        else if (value !== false) element.setAttribute(name, value === true ? "" : value);
+    }
+    element.append(...children);
+    return element;
+}
+
+const css = (color) => `rgb(${color.join(",")})`;
+
+function build(app) {
+    const { scene } = app;
+    app.fields = {};
+    const score = slider(app, "score_threshold", "Score threshold", 0.05, 1);
+    const mask = slider(app, "mask_threshold", "Mask threshold", 0.05, 0.95);
+    app.strip = h("canvas", { class: "strip", role: "img" });
+    app.counts = h("div", { class: "counts" });
+    app.status = h("div", { class: "quiet", role: "status" });
+    app.image = h("img", { draggable: "false", decoding: "sync" });
+    app.canvas = h("canvas", { "aria-hidden": "true" });
+    app.tip = h("div", { class: "tip", hidden: true });
+    app.stage = h(
+        "div",
+        { class: "stage", tabindex: 0, role: "group", "aria-label": "Picture. Plus and minus zoom, the arrow keys move, 0 fits." },
+        app.image, app.canvas, app.tip,
+    );
+    app.code = h("code");
+    const copy = h("button", { type: "button", onclick: () => copyCode(app, copy) }, "Copy as code");
+    const tools = h(
+        "div",
+        { class: "line tools" },
+        h("button", { type: "button", "aria-label": "Zoom out", onclick: () => zoom(app, 1 / 1.5) }, "\u2212"),
+        h("button", { type: "button", "aria-label": "Zoom in", onclick: () => zoom(app, 1.5) }, "+"),
+        h("button", { type: "button", onclick: () => zoom(app, 0) }, "Fit"),
+        h("button", { type: "button", onclick: () => save(app) }, "Save picture"),
+        copy,
+    );
+    const code = h("pre", { tabindex: 0, "aria-label": "The code that draws this view", role: "group" }, app.code);
+    app.gallery = h("div", { class: "gallery", role: "group", "aria-label": "Pictures", hidden: !scene.several });
+    app.left = h("div", { class: "left" }, app.stage, tools, code, app.gallery);
+    app.panel = h("div", {}, ...panel(app));
+    app.card = h("div", { class: "card", hidden: true, role: "group", "aria-label": "Instance" });
+    app.choice = h("select", { "aria-label": "Instance", onchange: () => pick(app, chosen(app.choice.value)) });
+    const instance = h("label", { class: "tick" }, h("b", {}, "Instance"), app.choice);
+    app.side = h("div", { class: "side" }, instance, app.card, app.panel, ...(scene.has_target ? trade(app) : []));
+    app.body = h("div", { class: "body" }, app.left, app.side);
+    app.root = h(
+        "div",
+        { class: "segutils-explorer", "data-lm-suppress-shortcuts": "true" },
+        h("style", {}, STYLE),
+        h("div", { class: "line" }, score, mask),
+        app.strip, app.counts, app.status,
+        app.body,
+    );
+    useStrip(app);
+    useStage(app);
+    app.root.addEventListener("keydown", (event) => {
+        if (event.key === "Escape" && app.picked) pick(app, null);
+    });
+}
+
+function slider(app, key, name, low, high) {
+    const limits = { step: 0.01, "aria-label": name };
+    const number = h("input", { type: "number", min: low, max: high, ...limits });
+    // From 0 to 1 whatever the limits, like the strip of scores below it.
+    const range = h("input", { type: "range", min: 0, max: 1, ...limits });
+    range.addEventListener("input", () => setThreshold(app, key, range.valueAsNumber));
+    range.addEventListener("input", () => (range.value = app.view[key]));
+    number.addEventListener("change", () => {
+        setThreshold(app, key, number.valueAsNumber);
+        number.value = app.view[key];
+    });
+    app.fields[key] = [number, range];
+    return h("div", { class: "field" }, h("span", { "aria-hidden": "true" }, name), number, range);
+}
+
+/** Which classes count, and what is drawn. */
+function panel(app) {
+    const { scene } = app;
+    app.classes = new Map();
+    const rows = scene.classes.map((label) => {
+        const box = h("input", { type: "checkbox", onchange: () => chooseClass(app, label, box.checked) });
+        const text = h("span");
+        app.classes.set(label, { box, text });
+        const swatch = h("span", { class: "swatch", style: `background: ${css(scene.colors[label])}` });
+        return h("label", { class: "tick" }, box, swatch, text);
+    });
+    const all = (labels, name, does) => h("button", { type: "button", "aria-label": does, onclick: () => set(app, "classes", labels) }, name);
+    const buttons = [all(scene.classes, "All", "Show all of the classes"), all([], "None", "Show none of the classes")];
+    const names = SHOWN.filter((name) => name !== "missed" || scene.has_target);
+    app.shown = new Map(names.map((name) => [name, h("input", { type: "checkbox", onchange: (e) => set(app, name, e.target.checked) })]));
+    return [
+        h("span", { class: "heading" }, `Classes (${scene.classes.length})`),
+        h("div", { class: "classes", tabindex: rows.length > 7 ? 0 : false, role: "group", "aria-label": "Classes" }, ...rows),
+        ...(rows.length > 1 ? [h("div", { class: "line", style: "margin: 2px 0 6px" }, ...buttons)] : []),
+        h("span", { class: "heading" }, "Drawn"),
+        h("div", { class: "ticks" }, ...names.map((name) => h("label", { class: "tick" }, app.shown.get(name), name))),
+        slider(app, "alpha", "Opacity", 0, 1),
+    ];
+}
+
+function chooseClass(app, label, wanted) {
+    set(app, "classes", app.scene.classes.filter((one) => (one === label ? wanted : app.view.classes.includes(one))));
+}
+
+/** The curve of precision over recall and, for several pictures, the price of a miss. */
+function trade(app) {
+    const line = (d) => s("path", { d, fill: "none", stroke: "currentColor" });
+    const text = (x, y, words, anchor = "middle") => s("text", { x, y, "text-anchor": anchor, fill: "currentColor" }, words);
+    app.curveLine = s("polyline", { fill: "none", stroke: "currentColor", "stroke-width": 2, "stroke-linejoin": "round" });
+    app.curveDot = s("circle", { r: 6, fill: "#D55E00", stroke: "currentColor", "stroke-width": 1.5 });
+    const turned = s("text", { transform: "translate(12 62) rotate(-90)", "text-anchor": "middle", fill: "currentColor" }, "precision");
+    app.curve = s(
+        "svg",
+        { class: "curve", role: "img", width: 200, height: 142 },
+        s("rect", { x: 34, y: 8, width: 156, height: 106, fill: "transparent" }),
+        line("M34 12V112H184"), text(30, 16, "1", "end"), text(30, 115, "0", "end"), text(184, 126, "1"), text(109, 138, "recall"),
+        turned, app.curveLine, app.curveDot,
+    );
+    drag(app.curve, (event) => alongCurve(app, event));
+    if (!app.scene.several) return [app.curve];
+    app.price = h("input", { type: "range", min: 0, max: PRICES.length - 1, step: 1, "aria-label": "Price of a miss, in false alarms" });
+    app.price.addEventListener("input", () => set(app, "price", PRICES[app.price.valueAsNumber]));
+    app.priceText = h("span");
+    app.best = h("button", { type: "button", onclick: () => app.cheapest && setThreshold(app, "score_threshold", app.cheapest) });
+    return [app.curve, h("div", {}, h("div", { class: "field" }, app.priceText, app.price), app.best)];
+}
+
+/** Call `move` while a pointer that went down on the element moves, wherever it goes. */
+function drag(element, move, up = () => {}) {
+    let from = null;
+    element.addEventListener("pointerdown", (event) => {
+        if (event.button) return;
+        from = [event.clientX, event.clientY];
+        element.setPointerCapture(event.pointerId);
+        move(event, false);
+    });
+    element.addEventListener("pointermove", (event) => {
+        if (from) move(event, Math.hypot(event.clientX - from[0], event.clientY - from[1]) > 3);
+    });
+    for (const end of ["pointerup", "pointercancel"])
+        element.addEventListener(end, (event) => {
+            if (from) up(event, Math.hypot(event.clientX - from[0], event.clientY - from[1]) > 3);
+            from = null;
+        });
+}
+
+// ---- a picture, its size and its zoom -----------------------------------------------------------
+
+const shownPicture = (app) => app.scene.pictures[app.view.picture];
+
+function choosePicture(app) {
+    const picture = shownPicture(app);
+    app.image.src = `data:image/jpeg;base64,${picture.jpeg}`;
+    app.picked = app.pointed = null;
+    Object.assign(app, { zoom: 1, panX: 0, panY: 0 });
+    app.card.hidden = true;
+    app.panel.hidden = false;
+    fit(app);
+    app.curveOf = null;
+    if (app.scene.several && app.countedAt !== app.view.mask_threshold) countAll(app);
+}
+
+/** Give the picture as much room as the page has, so that all that matters can be seen without scrolling. */
+function fit(app) {
+    const picture = shownPicture(app), page = app.element.clientWidth, isWide = page > NARROW, beside = isWide ? SIDE : 0;
+    if (!page) return;
+    const height = Math.max(260, innerHeight - (app.scene.several ? 390 : 290));
+    app.scale = Math.min((page - beside) / picture.width, height / picture.height, 2);
+    app.width = Math.round(picture.width * app.scale);
+    app.height = Math.round(picture.height * app.scale);
+    app.root.classList.toggle("narrow", !isWide);
+    app.root.style.maxWidth = isWide ? `${Math.max(app.width + beside, NARROW)}px` : "";
+    Object.assign(app.stage.style, { width: `${app.width}px`, height: `${app.height}px` });
+    const sharp = Math.min(devicePixelRatio || 1, 2);
+    for (const [canvas, width, height] of [[app.canvas, app.width, app.height], [app.strip, app.strip.clientWidth, 68]]) {
+        canvas.width = width * sharp;
+        canvas.height = height * sharp;
+    }
+    Object.assign(app.canvas.style, { width: `${app.width}px`, height: `${app.height}px` });
+    app.sharp = sharp;
+    app.stamps.clear();
+    zoom(app, 1);
+}
+
+/** Zoom by a factor about a point of the stage, its middle if none is given; a factor of 0 fits the picture again. */
+function zoom(app, factor, x = app.width / 2, y = app.height / 2) {
+    const now = factor ? Math.min(Math.max(app.zoom * factor, 1), 16) : 1;
+    app.panX = x - ((x - app.panX) * now) / app.zoom;
+    app.panY = y - ((y - app.panY) * now) / app.zoom;
+    app.zoom = now;
+    pan(app, 0, 0);
+}
+
+function pan(app, x, y) {
+    app.panX = Math.min(0, Math.max(app.panX + x, app.width * (1 - app.zoom)));
+    app.panY = Math.min(0, Math.max(app.panY + y, app.height * (1 - app.zoom)));
+    const { width, height } = shownPicture(app), scale = app.scale * app.zoom;
+    Object.assign(app.image.style, {
+        width: `${width}px`, height: `${height}px`,
+        transform: `translate(${app.panX}px, ${app.panY}px) scale(${scale})`,
+        imageRendering: scale > 4 ? "pixelated" : "auto",
+    });
+    app.stage.style.touchAction = app.zoom > 1 ? "none" : "pan-x pan-y";
+    schedule(app);
+}
+
+const KEYS = {
+    "+": (app) => zoom(app, 1.5), "=": (app) => zoom(app, 1.5), "-": (app) => zoom(app, 1 / 1.5), 0: (app) => zoom(app, 0),
+    ArrowLeft: (app) => pan(app, 60, 0), ArrowRight: (app) => pan(app, -60, 0),
+    ArrowUp: (app) => pan(app, 0, 60), ArrowDown: (app) => pan(app, 0, -60),
+};
+
+function useStage(app) {
+    const { stage } = app, fingers = new Map();
+    let travelled = 0;
+    const place = (event) => {
+        const corner = stage.getBoundingClientRect();
+        return [event.clientX - corner.left, event.clientY - corner.top];
+    };
+    stage.addEventListener("keydown", (event) => {
+        const moves = event.key.startsWith("Arrow");
+        if (!KEYS[event.key] || event.ctrlKey || event.metaKey || event.altKey || (moves && app.zoom === 1)) return;
+        event.preventDefault();
+        KEYS[event.key](app);
+    });
+    // The wheel alone scrolls the page, as everywhere, until the picture is zoomed. Pinching a touchpad is wheel with Ctrl.
+    const wheel = (event) => {
+        if (!event.ctrlKey && !event.metaKey && app.zoom === 1) return;
+        event.preventDefault();
+        zoom(app, Math.exp(-event.deltaY / (event.ctrlKey ? 100 : 400)), ...place(event));
+    };
+    stage.addEventListener("wheel", wheel, { passive: false });
+    stage.addEventListener("dblclick", (event) => zoom(app, 2, ...place(event)));
+    stage.addEventListener("pointerdown", (event) => {
+        if (event.button) return;
+        fingers.set(event.pointerId, place(event));
+        stage.setPointerCapture(event.pointerId);
+        if (fingers.size === 1) travelled = 0;
+    });
+    stage.addEventListener("pointermove", (event) => {
+        const here = place(event), before = fingers.get(event.pointerId);
+        if (!before) return point(app, what(app, ...here), here);
+        const [x, y] = [here[0] - before[0], here[1] - before[1]];
+        travelled += Math.hypot(x, y);
+        fingers.set(event.pointerId, here);
+        if (fingers.size === 2) {
+            const other = [...fingers].find(([id]) => id !== event.pointerId)[1];
+            const apart = (one) => Math.hypot(one[0] - other[0], one[1] - other[1]) || 1;
+            zoom(app, apart(here) / apart(before), ...other);
+        } else if (app.zoom > 1 && travelled > 3) pan(app, x, y);
+    });
+    for (const end of ["pointerup", "pointercancel"])
+        stage.addEventListener(end, (event) => {
+            if (fingers.delete(event.pointerId) && end === "pointerup" && travelled <= 3) pick(app, what(app, ...place(event)));
+        });
+    stage.addEventListener("pointerleave", () => point(app, null));
+}
+
+/** What lies at a point of the stage: the smallest mask of those that are drawn there. */
+function what(app, x, y) {
+    const scale = app.scale * app.zoom, column = Math.floor((x - app.panX) / scale), row = Math.floor((y - app.panY) / scale);
+    const picture = shownPicture(app), { now, view } = app;
+    const covers = (crop) => {
+        const [i, j] = [column - crop.left, row - crop.top];
+        return i >= 0 && j >= 0 && i < crop.width && j < crop.height && crop.values[j * crop.width + i];
+    };
+    const instances = [...now.kept, ...(view.dropped ? now.dropped : [])].map((row) => ({ kind: "instance", row }));
+    const things = view.missed ? now.missed.map((row) => ({ kind: "thing", row })) : [];
+    const found = [...instances, ...things].map((one) => ({ one, crop: cropOf(app, picture, one) }));
+    const here = found.filter(({ crop }) => covers(crop)).sort((a, b) => a.crop.area - b.crop.area);
+    return here.length ? here[0].one : null;
+}
+
+const cropOf = (app, picture, { kind, row }) =>
+    kind === "thing" ? picture.things[row].mask : cut(picture.instances[row], app.view.mask_threshold);
+
+function point(app, one, at = null) {
+    app.tip.hidden = !(one && at);
+    if (one && at) {
+        app.tip.textContent = nameOf(app, one);
+        const { offsetWidth, offsetHeight } = app.tip;
+        app.tip.style.left = `${Math.max(0, Math.min(at[0] + 12, app.width - offsetWidth))}px`;
+        app.tip.style.top = `${Math.max(0, Math.min(at[1] + 14, app.height - offsetHeight))}px`;
+    }
+    if (same(one, app.pointed)) return;
+    app.pointed = one;
+    schedule(app);
+}
+
+function pick(app, one) {
+    app.picked = one;
+    app.panel.hidden = Boolean(one);
+    app.card.hidden = !one;
+    app.choice.value = one ? `${one.kind} ${one.row}` : "";
+    schedule(app);
+}
+
+const chosen = (value) => (value ? { kind: value.split(" ")[0], row: Number(value.split(" ")[1]) } : null);
+
+// ---- one frame ----------------------------------------------------------------------------------
+
+/** The match of each instance: the kernel's own count, on masks of full size, where it is there; else the browser's. */
+function matchesOf(app, picture) {
+    if (!app.scene.has_target) return null;
+    const counted = app.model?.get("counted");
+    const rows = counted?.mask_threshold === app.view.mask_threshold && counted.matches[picture.index];
+    return rows ? Int32Array.from(rows) : matchAll(picture, app.view.mask_threshold);
+}
+
+function paint(app) {
+    const { view, scene } = app, picture = shownPicture(app);
+    app.matches = matchesOf(app, picture);
+    app.now = tally(picture, view, app.matches);
+    app.verdicts = verdicts(app, picture);
+    drawPicture(app, picture);
+    if (scene.has_target) drawCurve(app);
+    drawStrip(app, picture);
+    if (app.picked) drawCard(app, picture);
+    const words = describe(app.now, scene.has_target);
+    setText(app.counts, scene.several ? `Picture ${picture.index + 1}: ${words} ${sumUp(app)}` : words);
+    setText(app.code, asCode(scene, view));
+    for (const [key, inputs] of Object.entries(app.fields))
+        for (const input of inputs) if (input !== document.activeElement || input.type === "range") setValue(input, view[key]);
+    for (const [name, box] of app.shown) box.checked = view[name];
+    countClasses(app, picture);
+    if (app.price) {
+        setValue(app.price, Math.max(0, PRICES.indexOf(view.price)));
+        setText(app.priceText, `A miss costs ${view.price}`);
+        app.price.setAttribute("aria-valuetext", `${view.price} false alarms`);
+    }
+}
+
+function setText(element, text) {
+    if (element.textContent !== text) element.textContent = text;
+}
+
+function setValue(input, value) {
+    if (input.value !== String(value)) input.value = value;
+}
+
+function countClasses(app, picture) {
+    const kept = new Map(), dropped = new Map();
+    for (const [rows, counts] of [[app.now.kept, kept], [app.now.dropped, dropped]])
+        for (const row of rows) counts.set(picture.instances[row].label, (counts.get(picture.instances[row].label) ?? 0) + 1);
+    for (const [label, { box, text }] of app.classes) {
+        box.checked = app.view.classes.includes(label);
+        const count = box.checked ? `${kept.get(label) ?? 0} kept, ${dropped.get(label) ?? 0} dropped` : "not shown";
+        setText(text, `${app.scene.categories[label]}: ${count}`);
+    }
+}
+
+/** For each instance: "hit", "false alarm", "ignored", "kept" or "dropped"; "" for classes that are not shown. */
+function verdicts(app, picture) {
+    const { now } = app, found = new Array(picture.instances.length).fill("");
+    for (const row of now.dropped) found[row] = "dropped";
+    for (const row of now.kept) found[row] = app.matches ? "false alarm" : "kept";
+    for (const row of now.hits) found[row] = "hit";
+    for (const row of now.ignored) found[row] = "ignored";
+    return found;
+}
+
+const SIGNS = { hit: "\u2713 ", "false alarm": "\u2717 ", ignored: "\u2013 " };
+
+function nameOf(app, { kind, row }) {
+    const picture = shownPicture(app);
+    if (kind === "thing") return `missed: ${app.scene.categories[picture.things[row].label]}`;
+    const { label, score } = picture.instances[row], verdict = app.verdicts[row];
+    const sign = verdict === "dropped" ? "dropped: " : SIGNS[verdict] ?? "";
+    return `${sign}${app.scene.categories[label]} ${score.toFixed(2)}`;
+}
+
+function drawPicture(app, picture) {
+    const { view, now, scene, sharp } = app, context = app.canvas.getContext("2d");
+    const scale = app.scale * app.zoom, at = view.mask_threshold;
+    const toPicture = () => context.setTransform(sharp * scale, 0, 0, sharp * scale, sharp * app.panX, sharp * app.panY);
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, app.canvas.width, app.canvas.height);
+    toPicture();
+    // The largest first, so that small ones come to lie over them.
+    const bySize = (rows) => [...rows].sort((a, b) => cut(picture.instances[b], at).area - cut(picture.instances[a], at).area);
+    const mask = { alpha: view.masks ? view.alpha : 0, width: view.outlines ? 2 : 0 }, ghost = { alpha: 0, width: 1.4 };
+    const draw = ({ kind, row }, look) => {
+        const one = kind === "thing" ? picture.things[row] : picture.instances[row];
+        const color = kind === "thing" ? [255, 255, 255] : scene.colors[one.label];
+        const isSharp = app.zoom > 1 || look.lit; // outlines are slower, but good at any size
+        if (isSharp) drawOutline(context, kind === "thing" ? thingOutline(one) : outline(one, at), css(color), look, 1 / scale);
+        else drawSprite(context, one, kind === "thing" ? 0.5 : at, color, look, app.scale);
+    };
+    if (view.dropped) for (const row of now.dropped) draw({ kind: "instance", row }, { ...ghost, isDashed: true });
+    if (view.masks || view.outlines) for (const row of bySize(now.kept)) draw({ kind: "instance", row }, mask);
+    const missed = (view.missed ? now.missed : []).map((row) => ({ kind: "thing", row }));
+    for (const one of missed) draw(one, ghost);
+    if (view.boxes) {
+        context.setTransform(1, 0, 0, 1, 0, 0);
+        for (const row of now.kept) {
+            const { box, label } = picture.instances[row];
+            const [x1, y1, x2, y2] = box.map((value, i) => Math.round(sharp * (value * scale + (i % 2 ? app.panY : app.panX))));
+            context.fillStyle = css(scene.colors[label]);
+            for (const [x, y, w, h] of [[x1, y1, x2 - x1, sharp], [x1, y2 - sharp, x2 - x1, sharp], [x1, y1, sharp, y2 - y1], [x2 - sharp, y1, sharp, y2 - y1]])
+                context.fillRect(x, y, w, h);
+        }
+        toPicture();
+    }
+    for (const one of [app.picked, app.pointed]) if (one) draw(one, { alpha: 0.6, width: 3.5, lit: true });
+    if (view.labels) drawLabels(app, picture, [...now.kept.map((row) => ({ kind: "instance", row })), ...missed]);
+}
+
+/** Fill and stroke an outline; `pixel` is the size of a pixel of the screen in those of the picture. */
+function drawOutline(context, path, color, { alpha, width, isDashed }, pixel) {
+    context.globalAlpha = alpha;
+    context.fillStyle = color;
+    if (alpha) context.fill(path, "evenodd");
+    context.setLineDash(isDashed ? [5 * pixel, 4 * pixel] : []);
+    // A dark rim sets the line off from a ground of its colour.
+    for (const [ink, opacity, more] of [["#000", 0.5, 1.8], [color, 1, 0]]) {
+        context.globalAlpha = opacity;
+        context.strokeStyle = ink;
+        context.lineWidth = (width + more) * pixel;
+        if (width) context.stroke(path);
+    }
+    context.globalAlpha = 1;
+}
+
+const sprites = new WeakMap();
+
+/** Draw a mask from pixels that are kept until its look changes: far quicker than an outline. */
+function drawSprite(context, one, threshold, color, look, scale) {
+    const key = [threshold, color, look.alpha, look.width, look.isDashed, scale].join();
+    let sprite = sprites.get(one);
+    if (sprite?.key !== key) {
+        // Of a thing, as of a boolean mask, there are only 0 and 1.
+        const field = one.soft ? one.soft() : { ...one.mask, values: one.mask.values.map((v) => v && 255) };
+        const level = one.soft ? threshold * 65535 : 127.5;
+        sprite = { key, field, canvas: makeSprite(field, level, color, look, scale) };
+        sprites.set(one, sprite);
+    }
+    if (sprite.field.width) context.drawImage(sprite.canvas, sprite.field.left - RIM, sprite.field.top - RIM);
+}
+
+const RIM = 3; // pixels that a line may reach beyond the values
+const STEPS = 8; // in a pixel, of the distance to the outline
+
+/**
+ * Paint a mask. How far a pixel is from the outline follows from its value and from how steeply the values rise there.
+ * One table says for each distance how much of the fill, of a dark rim and of the line lies there.
+ */
+function makeSprite({ width, height, values }, level, color, { alpha, width: thickness, isDashed }, scale) {
+    const columns = width + 2 * RIM, rows = height + 2 * RIM, padded = new Int32Array(columns * rows);
+    for (let y = 0; y < height; y++) padded.set(values.subarray(y * width, (y + 1) * width), (y + RIM) * columns + RIM);
+    const canvas = h("canvas", { width: columns, height: rows }), context = canvas.getContext("2d");
+    const image = context.createImageData(columns, rows), pixels = new Uint32Array(image.data.buffer);
+    const half = thickness / 2 / scale, reach = thickness ? half + 0.9 / scale + 0.5 : 0.5, inside = coats(1e3, half, color, alpha, thickness, scale);
+    const table = Uint32Array.from({ length: Math.ceil(2 * reach * STEPS) + 2 }, (_, i) => coats(i / STEPS - reach, half, color, alpha, thickness, scale));
+    for (let y = 1; y < rows - 1; y++) {
+        for (let x = 1, i = y * columns + 1; x < columns - 1; x++, i++) {
+            const value = padded[i], above = value - level;
+            const across = Math.max(Math.abs(padded[i + 1] - value), Math.abs(value - padded[i - 1]));
+            const down = Math.max(Math.abs(padded[i + columns] - value), Math.abs(value - padded[i - columns]));
+            const steep = across * across + down * down;
+            if (above * above >= reach * reach * steep) pixels[i] = above > 0 ? inside : 0;
+            else if (!isDashed || (x + y) & 4) pixels[i] = table[Math.round((above / Math.sqrt(steep) + reach) * STEPS)];
+        }
+    }
+    context.putImageData(image, 0, 0);
+    return canvas;
+}
+
+/** The colour, as a pixel of ImageData, at a distance from the outline: positive inside. */
+function coats(distance, half, color, alpha, thickness, scale) {
+    const covered = (share) => Math.min(Math.max(share + 0.5, 0), 1);
+    const fill = alpha * covered(distance), away = Math.abs(distance);
+    const rim = thickness ? 0.5 * covered(half + 0.9 / scale - away) : 0, line = thickness ? covered(half - away) : 0;
+    const opacity = 1 - (1 - fill) * (1 - rim) * (1 - line);
+    const share = opacity && (fill * (1 - rim) * (1 - line) + line) / opacity; // of the colour; the rest is black
+    const [red, green, blue] = color.map((value) => Math.round(value * share));
+    return ((Math.round(255 * opacity) << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+}
+
+const CELL = 4; // pixels: labels keep to a grid, on which it is quick to see what is free
+
+/** Write the names of what is drawn, each where it covers no other name; some find no place, and show when pointed at. */
+function drawLabels(app, picture, drawn) {
+    const { sharp, width, height } = app, context = app.canvas.getContext("2d");
+    const scale = app.scale * app.zoom, columns = Math.ceil(width / CELL) + 1, taken = new Uint8Array(columns * (Math.ceil(height / CELL) + 1));
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    for (const one of drawn) {
+        const color = one.kind === "thing" ? [255, 255, 255] : app.scene.colors[picture.instances[one.row].label];
+        const pill = pillOf(app, nameOf(app, one), color);
+        const [w, hh] = [pill.width / sharp, pill.height / sharp];
+        const frame = one.kind === "thing" ? frameOf(picture.things[one.row].mask) : picture.instances[one.row].box;
+        const [x1, y1, x2, y2] = frame.map((value, i) => value * scale + (i % 2 ? app.panY : app.panX));
+        if (x2 < 0 || y2 < 0 || x1 > width || y1 > height || x1 === x2 || y1 === y2) continue;
+        const middle = (x1 + x2 - w) / 2;
+        for (const [x, y] of [[x1, y1 - hh], [x2 - w, y1 - hh], [x1, y2], [x2 - w, y2], [x1, y1], [middle, (y1 + y2 - hh) / 2], [x1, y2 - hh]]) {
+            const left = Math.round(Math.min(Math.max(x, 0), width - w)), top = Math.round(Math.min(Math.max(y, 0), height - hh));
+            if (!claim(taken, columns, left, top, w, hh)) continue;
+            context.drawImage(pill, Math.round(left * sharp), Math.round(top * sharp));
+            break;
+        }
+    }
+}
+
+const frameOf = ({ left, top, width, height }) => [left, top, left + width, top + height];
+
+function claim(taken, columns, left, top, width, height) {
+    const [x1, y1] = [Math.max(0, Math.floor(left / CELL)), Math.max(0, Math.floor(top / CELL))];
+    const [x2, y2] = [Math.min(columns, Math.ceil((left + width) / CELL)), Math.min(taken.length / columns, Math.ceil((top + height) / CELL))];
+    for (let y = y1; y < y2; y++) for (let x = x1; x < x2; x++) if (taken[y * columns + x]) return false;
+    for (let y = y1; y < y2; y++) taken.fill(1, y * columns + x1, y * columns + x2);
+    return true;
+}
+
+const FONT = "11px system-ui, sans-serif";
+
+/** A name on a ground of its colour. */
+function pillOf(app, text, color) {
+    const context = app.canvas.getContext("2d"), key = `${text} ${color}`;
+    context.font = FONT;
+    if (!app.widths.has(text)) app.widths.set(text, Math.ceil(context.measureText(text).width) + 8);
+    const width = app.widths.get(text);
+    return kept(app, key, width, 15, (context) => {
+        context.fillStyle = css(color);
+        context.beginPath();
+        context.roundRect(0, 0, width, 15, 4);
+        context.fill();
+        context.font = FONT;
+        context.fillStyle = ink(color);
+        context.textBaseline = "middle";
+        context.fillText(text, 4, 8);
+    });
+}
+
+/** Black or white, whichever stands out more (the contrast ratio of WCAG 2). */
+function ink(color) {
+    const [r, g, b] = color.map((v) => (v <= 10 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
+    return (0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05) ** 2 > 1.05 * 0.05 ? "#000" : "#fff";
+}
+
+// ---- the strip of scores ------------------------------------------------------------------------
+
+const PAD = 12; // pixels left and right of the strip's line
+
+const stripX = (app, score) => PAD + score * (app.strip.clientWidth - 2 * PAD);
+
+/** Where each instance of the chosen classes stands on the strip: in the hundredth of its score, stacked. */
+function spots(app, picture) {
+    const rows = [...app.now.kept, ...app.now.dropped], heights = new Array(100).fill(0);
+    const column = (row) => Math.min(Math.floor(Number((100 * picture.instances[row].score).toFixed(4))), 99);
+    for (const row of rows) heights[column(row)]++;
+    const step = Math.min(9, 30 / Math.max(1, ...heights));
+    heights.fill(0);
+    return rows.map((row) => ({ row, x: stripX(app, (column(row) + 0.5) / 100), y: 40 - step * heights[column(row)]++ }));
+}
+
+function drawStrip(app, picture) {
+    const { strip, view, sharp } = app, context = strip.getContext("2d"), text = getComputedStyle(app.root).color;
+    context.setTransform(sharp, 0, 0, sharp, 0, 0);
+    context.clearRect(0, 0, strip.width, strip.height);
+    context.strokeStyle = context.fillStyle = text;
+    context.lineWidth = 1;
+    context.font = FONT;
+    context.textAlign = "center";
+    const right = strip.clientWidth - PAD;
+    context.fillRect(PAD, 47, right - PAD, 1);
+    for (const value of [0, 0.25, 0.5, 0.75, 1]) {
+        context.fillRect(stripX(app, value), 47, 1, 5);
+        context.fillText(value, stripX(app, value), 63);
+    }
+    app.spots = spots(app, picture);
+    for (const { row, x, y } of app.spots) {
+        const color = css(app.scene.colors[picture.instances[row].label]);
+        context.drawImage(markOf(app, app.verdicts[row], color, text), x - 6, y - 6, 12, 12);
+    }
+    for (const one of [app.picked, app.pointed]) {
+        const spot = one?.kind === "instance" && app.spots.find(({ row }) => row === one.row);
+        if (!spot) continue;
+        context.lineWidth = 2;
+        context.beginPath();
+        context.arc(spot.x, spot.y, 8, 0, 7);
+        context.stroke();
+    }
+    const at = stripX(app, view.score_threshold);
+    context.fillStyle = text;
+    context.fillRect(at - 1, 6, 2, 46);
+    context.beginPath(); // the handle
+    context.moveTo(at - 7, 0);
+    context.lineTo(at + 7, 0);
+    context.lineTo(at, 10);
+    context.fill();
+    if (app.cheapest) {
+        context.fillStyle = "#D55E00";
+        context.beginPath();
+        for (const [x, y] of [[-5, 57], [5, 57], [0, 48]]) context.lineTo(stripX(app, app.cheapest) + x, y);
+        context.fill();
+    }
+}
+
+/** A mark on the strip: its class's colour, edged with the colour of the text, which stands out on any page. */
+function markOf(app, verdict, color, text) {
+    return kept(app, `mark ${verdict} ${color} ${text}`, 12, 12, (context) => {
+        context.beginPath();
+        if (verdict === "false alarm") {
+            for (const [x, y] of [[2.5, 2.5], [2.5, 9.5]]) {
+                context.moveTo(x, y);
+                context.lineTo(12 - x, 12 - y);
+            }
+            edge(context, text, 4, color, 1.6);
+            return;
+        }
+        const isDot = verdict === "hit" || verdict === "kept";
+        context.arc(6, 6, isDot ? 4 : 3.2, 0, 7);
+        context.fillStyle = color;
+        if (isDot) context.fill();
+        edge(context, text, isDot ? 1 : 2.6, isDot ? text : color, 1);
+    });
+}
+
+function edge(context, ...inks) {
+    for (let i = 0; i < inks.length; i += 2) {
+        context.strokeStyle = inks[i];
+        context.lineWidth = inks[i + 1];
+        context.stroke();
+    }
+}
+
+/** A small picture that is drawn once and kept. Sizes are in pixels of the page. */
+function kept(app, key, width, height, draw) {
+    if (app.stamps.size > 5000) app.stamps.clear();
+    if (!app.stamps.has(key)) {
+        const stamp = h("canvas", { width: Math.ceil(width * app.sharp), height: height * app.sharp });
+        const context = stamp.getContext("2d");
+        context.scale(app.sharp, app.sharp);
+        draw(context);
+        app.stamps.set(key, stamp);
+    }
+    return app.stamps.get(key);
+}
+
+function useStrip(app) {
+    const { strip } = app;
+    const place = (event) => {
+        const corner = strip.getBoundingClientRect();
+        return [event.clientX - corner.left, event.clientY - corner.top];
+    };
+    const near = ([x, y]) => {
+        const apart = (spot) => Math.hypot(spot.x - x, spot.y - y);
+        const best = app.spots.reduce((a, b) => (a && apart(a) <= apart(b) ? a : b), null);
+        return best && apart(best) < NEAR ? { kind: "instance", row: best.row } : null;
+    };
+    let dot = null;
+    const move = (event, moved) => {
+        const at = place(event);
+        if (event.type === "pointerdown") dot = near(at);
+        if (dot && !moved) return; // a click on a dot opens its card
+        dot = null;
+        setThreshold(app, "score_threshold", (at[0] - PAD) / (strip.clientWidth - 2 * PAD));
+    };
+    drag(strip, move, () => {
+        if (dot) pick(app, dot);
+        dot = null;
+    });
+    strip.addEventListener("pointermove", (event) => event.buttons || point(app, near(place(event))));
+    strip.addEventListener("pointerleave", () => point(app, null));
+}
+
+// ---- precision, recall and what a miss costs ----------------------------------------------------
+
+/** The instances of the chosen classes, best score first, of the shown picture or of all; without those in crowds. */
+function ranked(app) {
+    const { scene, view } = app, found = [];
+    let total = 0;
+    for (const picture of scene.several ? scene.pictures : [shownPicture(app)]) {
+        const matches = matchesOf(app, picture);
+        for (const { row, label, score } of picture.instances)
+            if (view.classes.includes(label) && matches[row] !== -2) found.push({ score, hit: matches[row] >= 0 });
+        total += picture.things.filter((thing) => !thing.crowd && view.classes.includes(thing.label)).length;
+    }
+    found.sort((a, b) => b.score - a.score);
+    return { found, total };
+}
+
+const curvePlace = (recall, precision) => [34 + 150 * recall, 112 - 100 * precision];
+
+function drawCurve(app) {
+    const { scene, view } = app;
+    if (scene.several && app.countedAt !== view.mask_threshold) return; // countAll comes first
+    const counted = app.model?.get("counted") ?? null;
+    if (app.best) {
+        app.cheapest = cheapest(app);
+        setText(app.best, `Cheapest threshold: ${app.cheapest.toFixed(2)}`);
+    }
+    const of = [view.mask_threshold, view.classes.join(), scene.several || view.picture, counted];
+    if (!app.curveOf?.every((value, i) => value === of[i])) {
+        app.curveOf = of;
+        const { found, total } = ranked(app);
+        const { precision, recall } = precisionRecall(found.map((one) => one.hit), total);
+        app.ranking = { scores: found.map((one) => one.score), precision, recall, total };
+        const points = Array.from(recall, (value, i) => curvePlace(value, precision[i]).map((v) => v.toFixed(1)).join());
+        app.curveLine.setAttribute("points", total ? points.join(" ") : "");
+    }
+    const { scores, precision, recall, total } = app.ranking, at = Math.fround(view.score_threshold);
+    const kept = scores.filter((score) => score >= at).length;
+    app.curveDot.style.display = kept && total ? "" : "none";
+    if (kept && total) {
+        const [x, y] = curvePlace(recall[kept - 1], precision[kept - 1]);
+        app.curveDot.setAttribute("cx", x);
+        app.curveDot.setAttribute("cy", y);
+    }
+    const here = kept && total ? `here recall is ${recall[kept - 1].toFixed(2)} and precision ${precision[kept - 1].toFixed(2)}` : null;
+    app.curveWords = `Precision over recall; ${here ?? (total ? "nothing is kept" : "there is nothing to find")}`;
+}
+
+function cheapest({ scene, view }) {
+    const { thresholds, best } = costs(scene, view, view.price);
+    return thresholds[best];
+}
+
+/** Move the threshold to the point of the curve that is nearest to a pointer. */
+function alongCurve(app, event) {
+    const corner = app.curve.getBoundingClientRect(), { scores, precision, recall, total } = app.ranking ?? {};
+    if (!total || !scores.length) return;
+    const apart = scores.map((_, i) => {
+        const [x, y] = curvePlace(recall[i], precision[i]);
+        return Math.hypot(x - (event.clientX - corner.left), y - (event.clientY - corner.top));
+    });
+    const nearest = apart.indexOf(Math.min(...apart));
+    setThreshold(app, "score_threshold", Math.floor(scores[nearest] * 100 + 1e-4) / 100);
+}
+
+/** Count hits and misses in all pictures, one after the other, so that sliders stay free meanwhile. */
+function countAll(app, from = 0) {
+    clearTimeout(app.counting);
+    const { scene, view } = app, started = view.mask_threshold;
+    if (scene.has_target && from < scene.pictures.length) {
+        matchAll(scene.pictures[from], started);
+        app.counting = setTimeout(() => countAll(app, view.mask_threshold === started ? from + 1 : 0));
+        return;
+    }
+    app.countedAt = started;
+    app.curveOf = null;
+    schedule(app);
+}
+
+const alarmsOf = ({ kept, hits, ignored }) => kept.length - hits.length - ignored.length;
+
+/** What all pictures come to, in words; nothing while they are still being counted. */
+function sumUp(app) {
+    const { scene, view } = app, count = scene.pictures.length;
+    if (app.countedAt !== view.mask_threshold) return "";
+    app.tallies = scene.pictures.map((picture) => tally(picture, view, matchesOf(app, picture)));
+    app.mistakes = app.tallies.map((one) => view.price * one.missed.length + alarmsOf(one));
+    const sum = (number) => app.tallies.reduce((total, one) => total + number(one), 0);
+    if (!scene.has_target) return `All ${count}: ${sum((one) => one.kept.length)} kept.`;
+    const [hits, missed] = [sum((one) => one.hits.length), sum((one) => one.missed.length)];
+    return `All ${count}: ${hits} hits, ${sum(alarmsOf)} false alarms, ${missed} missed.`;
+}
+
+function drawGallery(app) {
+    const { scene, view } = app;
+    app.thumbs ??= scene.pictures.map((picture) => {
+        const words = h("span"), number = `Picture ${picture.index + 1}`;
+        const image = h("img", { src: `data:image/jpeg;base64,${picture.jpeg}`, alt: number, draggable: "false" });
+        return { words, button: h("button", { type: "button", class: "thumb", onclick: () => set(app, "picture", picture.index) }, image, words) };
+    });
+    const order = scene.pictures.map((picture) => picture.index);
+    if (scene.has_target) order.sort((a, b) => app.mistakes[b] - app.mistakes[a]); // the worst first
+    order.forEach((index, place) => {
+        const { words, button } = app.thumbs[index], one = app.tallies[index];
+        setText(words, scene.has_target ? `${one.missed.length} missed, ${alarmsOf(one)} false` : `${one.kept.length} kept`);
+        button.setAttribute("aria-pressed", index === view.picture);
+        if (app.gallery.children[place] !== button) app.gallery.insertBefore(button, app.gallery.children[place] ?? null);
+    });
+}
+
+// ---- one instance -------------------------------------------------------------------------------
+
+/** The card of what was picked: what it is, what became of it, and its mask under the lens. */
+function drawCard(app, picture) {
+    const { scene, picked } = app, isThing = picked.kind === "thing";
+    const key = [picked.kind, picked.row, app.view.mask_threshold, app.view.score_threshold, app.view.classes, picture.index].join();
+    if (app.cardOf === key && !app.card.hidden && app.card.childElementCount) return;
+    app.cardOf = key;
+    const one = isThing ? picture.things[picked.row] : picture.instances[picked.row];
+    const swatch = h("span", { class: "swatch", style: `background: ${isThing ? "#fff" : css(scene.colors[one.label])}` });
+    const title = h("span", { class: "tick" }, swatch, h("b", {}, scene.categories[one.label] + (isThing ? "" : ` ${one.score.toFixed(2)}`)));
+    const close = h("button", { type: "button", "aria-label": "Close the card", onclick: () => closeCard(app) }, "\u00D7");
+    const facts = isThing ? factsOfThing(app, picture, one) : factsOfInstance(app, picture, one);
+    const list = h("dl", {}, ...facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+    const had = app.card.contains(document.activeElement);
+    app.card.replaceChildren(h("div", { class: "line" }, title, close), list, ...(isThing ? [] : lens(app, picture, one)));
+    if (had) close.focus();
+}
+
+function closeCard(app) {
+    pick(app, null);
+    app.choice.focus();
+}
+
+const whole = (value) => Math.round(value).toLocaleString("en").replaceAll(",", "\u202F");
+
+function factsOfInstance(app, picture, one) {
+    const across = picture.fullWidth / picture.width, down = picture.fullHeight / picture.height;
+    const [x1, y1, x2, y2] = one.box, crop = cut(one, app.view.mask_threshold), verdict = app.verdicts[one.row];
+    const facts = [
+        ["is", verdict === "dropped" ? "dropped: its score is below the threshold" : verdict || "of a class that is not shown"],
+        ["box", `${whole((x2 - x1) * across)} x ${whole((y2 - y1) * down)} at (${whole(x1 * across)}, ${whole(y1 * down)})`],
+        ["area", `${whole(crop.area * across * down)} pixels`],
+    ];
+    if (!picture.things?.length) return facts;
+    const best = bestThing(app, picture, one.row);
+    if (!best.iou) return [...facts, ["overlaps", "nothing that is there"]];
+    const thing = picture.things[best.row], name = app.scene.categories[thing.label];
+    facts.push(["best match", `${name}${thing.crowd ? " (crowd)" : ""}, IoU ${best.iou.toFixed(2)}`]);
+    const rival = app.matches.findIndex((row, i) => row === best.row && i !== one.row);
+    if (app.matches[one.row] === -1 && thing.label !== one.label) facts.push(["so", `the class is wrong: it is a ${name}`]);
+    else if (app.matches[one.row] === -1 && best.iou < 0.5) facts.push(["so", "the mask fits too little: an IoU of 0.5 makes a hit"]);
+    else if (app.matches[one.row] === -1 && rival >= 0)
+        facts.push(["rival", `the one with score ${picture.instances[rival].score.toFixed(2)} took its match`]);
+    return facts;
+}
+
+function bestThing(app, picture, row) {
+    const count = picture.things.length, crop = cut(picture.instances[row], app.view.mask_threshold);
+    let best = { row: -1, iou: 0 };
+    for (let i = 0; i < count; i++) {
+        const iou = overlap(crop, picture.things[i]);
+        if (iou > best.iou) best = { row: i, iou };
+    }
+    return best;
+}
+
+const overlap = (crop, thing) => ratio(sharedPixels(crop, thing.mask), crop.area, thing);
+
+function factsOfThing(app, picture, thing) {
+    const facts = [["is", "missed"], ["area", `${whole(thing.fullArea)} pixels`]];
+    let best = null;
+    for (const one of picture.instances) {
+        const iou = overlap(cut(one, app.view.mask_threshold), thing);
+        if (iou > (best?.iou ?? 0)) best = { one, iou };
+    }
+    if (!best) return [...facts, ["so", "nothing was reported here"]];
+    const { one, iou } = best, name = app.scene.categories[one.label];
+    facts.push(["nearest", `${name} ${one.score.toFixed(2)}, IoU ${iou.toFixed(2)}`]);
+    if (iou < 0.5) facts.push(["so", "its mask fits too little: an IoU of 0.5 makes a hit"]);
+    else if (one.label !== thing.label) facts.push(["so", "it was found under another name"]);
+    else if (app.verdicts[one.row] === "dropped") facts.push(["so", "it was found, but below the score threshold"]);
+    return facts;
+}
+
+const LENS = 150;
+
+/** The soft mask, enlarged: where it is cut, what is true, and the IoU for every place to cut. */
+function lens(app, picture, one) {
+    const field = one.soft(), at = app.view.mask_threshold, sharp = app.sharp;
+    const canvas = h("canvas", { role: "img", "aria-label": lensWords(app, one), width: LENS * sharp, height: LENS * sharp });
+    const context = canvas.getContext("2d"), [x1, y1, x2, y2] = one.box;
+    // Some ground around the box, so that what it cuts off can be seen.
+    const side = 1.3 * Math.max(x2 - x1, y2 - y1, 2), scale = (LENS * sharp) / side;
+    context.fillStyle = "#000";
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.setTransform(scale, 0, 0, scale, -scale * ((x1 + x2 - side) / 2), -scale * ((y1 + y2 - side) / 2));
+    context.imageSmoothingEnabled = false;
+    if (one.small) context.drawImage(grey(one.small), x1, y1, x2 - x1, y2 - y1); // the numbers of the network itself
+    else if (field.width) context.drawImage(grey(field), field.left, field.top);
+    const line = (path, ink, width, dash = []) => {
+        context.setLineDash(dash.map((length) => (length * sharp) / scale));
+        for (const [color, more] of [["#000", 2], [ink, 0]]) {
+            context.strokeStyle = color;
+            context.lineWidth = ((width + more) * sharp) / scale;
+            context.stroke(path);
+        }
+    };
+    const box = new Path2D();
+    box.rect(x1, y1, x2 - x1, y2 - y1);
+    line(box, "#999", 1, [3, 3]);
+    const thing = picture.things?.length ? bestThing(app, picture, one.row) : { row: -1 };
+    if (thing.row >= 0) line(thingOutline(picture.things[thing.row]), "#fff", 1.5, [6, 3]);
+    line(outline(one, at), css(app.scene.colors[one.label]), 2);
+    const words = h("div", {}, `grey: ${one.mask ? "the mask" : "the soft mask"}; line: cut at ${at.toFixed(2)}; dots: the box` + (thing.row >= 0 ? "; dashes: the truth" : ""));
+    return [canvas, words, ...(thing.row >= 0 ? [fitCurve(app, picture, one, thing)] : [])];
+}
+
+const lensWords = (app, one) => `The soft mask of this ${app.scene.categories[one.label]}, with its outline at ${app.view.mask_threshold.toFixed(2)}`;
+
+function grey({ width, height, values }) {
+    const canvas = h("canvas", { width, height }), context = canvas.getContext("2d"), image = context.createImageData(width, height);
+    for (let i = 0; i < values.length; i++) {
+        image.data[4 * i] = image.data[4 * i + 1] = image.data[4 * i + 2] = values instanceof Uint8Array ? values[i] : values[i] >> 8;
+        image.data[4 * i + 3] = 255;
+    }
+    context.putImageData(image, 0, 0);
+    return canvas;
+}
+
+/** The IoU with the truth over all mask thresholds, and where we stand. */
+function fitCurve(app, picture, one, { row, iou }) {
+    const values = iouCurve(picture, one.row, row), at = app.view.mask_threshold;
+    const place = (threshold, value) => [24 + 150 * threshold, 48 - 44 * value];
+    const points = Array.from(values, (value, i) => place((5 + i) / 100, value).map((v) => v.toFixed(1)).join()).join(" ");
+    const best = values.indexOf(Math.max(...values)), [x, y] = place(at, iou), [, half] = place(0, 0.5);
+    const words = `IoU ${iou.toFixed(2)} at ${at.toFixed(2)}; best ${values[best].toFixed(2)} at ${((5 + best) / 100).toFixed(2)}`;
+    const text = (x, y, content, anchor) => s("text", { x, y, "text-anchor": anchor, fill: "currentColor" }, content);
+    const plot = s(
+        "svg",
+        { role: "img", "aria-label": `IoU over the mask threshold: ${words}`, width: 200, height: 64 },
+        s("path", { d: "M24 4V48H174", fill: "none", stroke: "currentColor" }),
+        s("path", { d: `M24 ${half}H174`, fill: "none", stroke: "currentColor", "stroke-dasharray": "2 3" }),
+        text(20, 12, "1", "end"), text(20, 51, "0", "end"), text(99, 62, "mask threshold", "middle"),
+        s("polyline", { points, fill: "none", stroke: "currentColor", "stroke-width": 2 }),
+        s("circle", { cx: x, cy: y, r: 5, fill: "#D55E00", stroke: "currentColor", "stroke-width": 1.5 }),
+    );
+    return h("div", {}, plot, h("div", {}, words));
+}
+
+// ---- when nothing moves -------------------------------------------------------------------------
+
+/** Once a person has stopped: what is heard, and what may come late. */
+function stop(app) {
+    const { scene, view } = app, picture = shownPicture(app);
+    if (scene.several && app.countedAt !== view.mask_threshold) return countAll(app); // and then stop again
+    if (scene.several) drawGallery(app);
+    say(app, app.counts.textContent);
+    const [score, mask] = [view.score_threshold.toFixed(2), view.mask_threshold.toFixed(2)];
+    const classes = [...app.classes.values()].map(({ text }) => text.textContent).join("; ");
+    app.image.alt = `The picture at score threshold ${score}, mask threshold ${mask}. ${app.counts.textContent}${classes ? ` ${classes}.` : ""}`;
+    const marks = (scene.has_target ? "dots: hits, crosses: false alarms" : "dots: kept") + (app.now.ignored.length ? ", rings: dropped or ignored" : ", rings: dropped");
+    app.strip.setAttribute("aria-label", `Scores of ${app.spots.length} instances; ${marks}; the threshold is at ${score}`);
+    app.strip.title = `score (${marks}); drag the threshold, click a mark`;
+    app.curve?.setAttribute("aria-label", app.curveWords ?? "Precision over recall");
+    listInstances(app, picture);
+}
+
+function say(app, text) {
+    setText(app.status, text);
+    if (text !== app.counts.textContent) setText(app.counts, text);
+}
+
+function listInstances(app, picture) {
+    const option = (one) => h("option", { value: `${one.kind} ${one.row}` }, nameOf(app, one));
+    const rows = (list, kind) => list.map((row) => option({ kind, row }));
+    const group = (label, options) => (options.length ? [fill(h("optgroup", { label }), {}, options)] : []);
+    const none = h("option", { value: "" }, "none: click one, or choose");
+    app.choice.replaceChildren(
+        none,
+        ...group("Kept", rows(app.now.kept, "instance")),
+        ...group("Dropped", rows(app.now.dropped, "instance")),
+        ...group("Missed", rows(app.now.missed, "thing")),
+    );
+    app.choice.value = app.picked ? `${app.picked.kind} ${app.picked.row}` : "";
+}
+
+async function copyCode(app, button) {
+    getSelection().selectAllChildren(app.code);
+    document.execCommand("copy"); // needs no permission and no secure connection; and leaves the code selected
+    button.textContent = "Copied";
+    setTimeout(() => (button.textContent = "Copy as code"), 2000);
+}
+
+/** Save what is shown: the kernel in full size; a page that has none, what the page has. */
+function save(app) {
+    if (app.model) {
+        say(app, "Writing ...");
+        app.model.send({ type: "save" });
+        return;
+    }
+    const canvas = h("canvas", { width: app.canvas.width, height: app.canvas.height }), context = canvas.getContext("2d");
+    context.setTransform(app.sharp, 0, 0, app.sharp, app.sharp * app.panX, app.sharp * app.panY);
+    const { width, height } = shownPicture(app), scale = app.scale * app.zoom;
+    context.drawImage(app.image, 0, 0, width * scale, height * scale);
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.drawImage(app.canvas, 0, 0);
+    canvas.toBlob((blob) => {
+        const link = h("a", { href: URL.createObjectURL(blob), download: "explored.png" });
+        link.click();
+        URL.revokeObjectURL(link.href);
+    });
+}
+
+// -----------------------------------------------------------------------------------------------------------
+// Arithmetic: from the payload to masks, outlines, matches and counts. Nothing here touches the page.
+// Masks and soft values are a rectangle of the picture: its corner is (left, top), `values` go row by row.
+
+// Makes a function that keeps, for each owner, its result for the last threshold. Callers must not change it.
+function keepLast(make) {
+    const kept = new WeakMap();
+    return (owner, threshold) => {
+        let last = kept.get(owner);
+        if (!last || last.threshold !== threshold) {
+            last = { threshold, result: make(owner, threshold) };
+            kept.set(owner, last);
+        }
+        return last.result;
+    };
+}
+
+// --- The payload -------------------------------------------------------------------------------------------
+
+export function unpack(payload) {
+    return { ...payload, pictures: payload.pictures.map(unpackPicture) };
+}
+
+function unpackPicture(packed, index) {
+    const [width, height] = packed.size;
+    const [fullWidth, fullHeight] = packed.full_size;
+    const masks = unpackMasks(packed);
+    const instances = packed.labels.map((label, row) => ({
+        row, label, score: packed.scores[row], box: packed.boxes[row], ...masks[row],
+    }));
+    const things = packed.things && packed.things.labels.map((label, row) => {
+        const mask = decodeRle(packed.things.rle[row], width, height);
+        const box = [mask.left, mask.top, mask.left + mask.width, mask.top + mask.height];
+        const crowd = Boolean(packed.things.crowds[row]);
+        return { row, label, crowd, box, area: mask.area, fullArea: packed.things.full_areas[row], mask };
+    });
+    return { index, width, height, fullWidth, fullHeight, jpeg: packed.jpeg, instances, things };
+}
+
+// For each instance { soft }, a function that gives the soft values; of boolean masks { mask } as well.
+function unpackMasks({ masks, boxes, size: [width, height] }) {
+    const lazy = (make) => {
+        let made = null;
+        return { soft: () => (made ??= make()) };
+    };
+    if (masks.kind === "boolean") {
+        return masks.rle.map((text) => {
+            const mask = decodeRle(text, width, height);
+            const soft = () => ({ ...mask, values: Uint16Array.from(mask.values, (v) => 65535 * v) });
+            return { mask, ...lazy(soft) };
+        });
+    }
+    const values = fromBase64(masks.values);
+    let end = 0;
+    const next = (count) => values.subarray(end, (end += count));
+    if (masks.kind === "roi") {
+        return (masks.boxes ?? boxes).map((box) => {
+            const probs = next(masks.side ** 2);
+            return { small: { width: masks.side, height: masks.side, values: probs }, ...lazy(() => enlarge(probs, masks.side, box, width, height)) };
+        });
+    }
+    return masks.frames.map(([left, top, width, height]) => {
+        const probs = next(width * height);
+        return lazy(() => ({ left, top, width, height, values: Uint16Array.from(probs, (v) => 257 * v) }));
+    });
+}
+
+function fromBase64(text) {
+    const letters = atob(text);
+    const bytes = new Uint8Array(letters.length);
+    for (let i = 0; i < bytes.length; i++) bytes[i] = letters.charCodeAt(i);
+    return bytes;
+}
+
+// COCO's compressed run lengths, column by column (see segutils/rle.py), as a rectangle around the pixels.
+export function decodeRle(text, width, height) {
+    const counts = [];
+    for (let at = 0; at < text.length; ) {
+        let value = 0, shift = 0, bits;
+        do {
+            bits = text.charCodeAt(at++) - 48;
+            value |= (bits & 31) << shift;
+            shift += 5;
+        } while (bits & 32);
+        if (bits & 16) value |= -1 << shift; // a negative number
+        counts.push(counts.length > 2 ? value + counts[counts.length - 2] : value);
+    }
+    let left = width, right = 0, top = height, bottom = 0, area = 0;
+    const eachRun = (act) => {
+        for (let i = 1, start = counts[0]; i < counts.length; i += 2) {
+            if (counts[i] > 0) act(start, start + counts[i]);
+            start += counts[i] + counts[i + 1];
+        }
+    };
+    eachRun((start, end) => {
+        const column = Math.floor(start / height), last = Math.floor((end - 1) / height);
+        left = Math.min(left, column);
+        right = last + 1;
+        // A run that goes on in the next column reaches the foot of one and the head of the other.
+        top = column < last ? 0 : Math.min(top, start % height);
+        bottom = column < last ? height : Math.max(bottom, ((end - 1) % height) + 1);
+        area += end - start;
+    });
+    if (area === 0) return { ...NOWHERE, values: new Uint8Array(0), area };
+    const crop = { left, top, width: right - left, height: bottom - top, area };
+    const values = new Uint8Array(crop.width * crop.height);
+    eachRun((start, end) => {
+        for (let place = start, x = Math.floor(start / height) - left; place < end; x++) {
+            let y = (place % height) - top;
+            const stop = Math.min(y + end - place, height - top);
+            place += stop - y;
+            for (; y < stop; y++) values[y * crop.width + x] = 1;
+        }
+    });
+    return { ...crop, values };
+}
+
+// --- Masks -------------------------------------------------------------------------------------------------
+
+const NOWHERE = { left: 0, top: 0, width: 0, height: 0 };
+
+// Put side x side probabilities (uint8) into their box as torchvision does: a rim of zeros, the box larger by
+// as much and in whole pixels, bilinear. Gives 0 to 65535, of the part that lies in the picture.
+export function enlarge(probs, side, box, width, height) {
+    const [x1, y1, x2, y2] = expandBox(box, side);
+    const left = Math.max(x1, 0), top = Math.max(y1, 0);
+    const columns = Math.min(x2 + 1, width) - left, rows = Math.min(y2 + 1, height) - top;
+    if (columns <= 0 || rows <= 0) return { ...NOWHERE, values: new Uint16Array(0) };
+    const across = placesBetween(side + 2, x1, x2, left, columns);
+    const down = placesBetween(side + 2, y1, y2, top, rows);
+    // First each row of the small mask in the new width. The rim, and what lies behind it, stays 0.
+    const wide = new Float64Array((side + 3) * columns), line = new Float64Array(side + 3);
+    for (let row = 0, i = columns; row < side; row++) {
+        for (let x = 0; x < side; x++) line[x + 1] = 257 * probs[row * side + x];
+        for (let x = 0; x < columns; x++) {
+            const first = line[across.first[x]];
+            wide[i++] = first + across.share[x] * (line[across.first[x] + 1] - first);
+        }
+    }
+    const values = new Uint16Array(rows * columns);
+    for (let y = 0, i = 0; y < rows; y++) {
+        const share = down.share[y];
+        for (let above = down.first[y] * columns, below = above + columns; i < (y + 1) * columns; i++) {
+            const first = wide[above++];
+            values[i] = first + share * (wide[below++] - first) + 0.5;
+        }
+    }
+    return { left, top, width: columns, height: rows, values };
+}
+
+// torchvision's expand_boxes in float32, then whole numbers: the first and the last pixel each way.
+function expandBox(box, side) {
+    const f = Math.fround;
+    const [x1, y1, x2, y2] = box.map(f), scale = f((side + 2) / side);
+    const [halfX, halfY] = [f(x2 - x1), f(y2 - y1)].map((length) => f(f(length * 0.5) * scale));
+    const [x, y] = [f(x2 + x1), f(y2 + y1)].map((sum) => f(sum * 0.5));
+    return [f(x - halfX), f(y - halfY), f(x + halfX), f(y + halfY)].map(Math.trunc);
+}
+
+// `side` values are stretched over the pixels start..end. Where `count` pixels from `from` on lie among them:
+// each between the value `first` and the next, at the `share` of the way.
+function placesBetween(side, start, end, from, count) {
+    const first = new Int32Array(count), share = new Float64Array(count);
+    const step = side / Math.max(end - start + 1, 1);
+    for (let i = 0; i < count; i++) {
+        const place = Math.max((from - start + i + 0.5) * step - 0.5, 0);
+        first[i] = place;
+        share[i] = place - first[i];
+    }
+    return { first, share };
+}
+
+export const cut = keepLast((instance, threshold) => {
+    if (instance.mask) return instance.mask;
+    const { values, ...frame } = instance.soft();
+    const mask = new Uint8Array(values.length);
+    const level = Math.floor(threshold * 65535); // whole numbers are compared faster
+    let area = 0;
+    for (let i = 0; i < values.length; i++) area += mask[i] = values[i] > level ? 1 : 0;
+    return { ...frame, values: mask, area };
+});
+
+// Marching squares: a ring goes from one place where the values cross the level to the next, with what is
+// above on its right. A place is known by the pixel above the level and the side (0 left, 1 up, 2 right,
+// 3 down) on which its neighbour is not.
+export function contour({ left, top, width, height, values }, level) {
+    const path = new Path2D(), passed = new Uint8Array(width * height);
+    const at = (x, y) => (x < 0 || y < 0 || x >= width || y >= height ? 0 : values[y * width + x]);
+    // Every ring has a pixel that it passes on the left.
+    for (let row = 0, i = 0; row < height; row++) {
+        for (let column = 0, before = false; column < width; column++, i++) {
+            const above = values[i] > level;
+            if (above && !before && !passed[i]) {
+                let x = column, y = row, side = 0, inside = values[i], outside = at(x - 1, y), open = false;
+                do {
+                    if (side === 0) passed[y * width + x] = 1;
+                    const toX = SIDE_X[side], toY = SIDE_Y[side];
+                    const share = (inside - level) / (inside - outside);
+                    const px = left + x + 0.5 + share * toX, py = top + y + 0.5 + share * toY;
+                    if (open) path.lineTo(px, py);
+                    else path.moveTo(px, py);
+                    open = true;
+                    // The next two along the ring: beside the pixel, and beside its neighbour.
+                    const turned = (side + 1) & 3, aheadX = SIDE_X[turned], aheadY = SIDE_Y[turned];
+                    const near = at(x + aheadX, y + aheadY), far = at(x + aheadX + toX, y + aheadY + toY);
+                    if (far > level && (near > level || inside + outside + near + far > 4 * level)) {
+                        // Around the neighbour, to its other side. (Where two opposite corners of the four
+                        // are above, they belong together if the mean is above as well.)
+                        x += aheadX + toX;
+                        y += aheadY + toY;
+                        side = (side + 3) & 3;
+                        inside = far;
+                    } else if (near > level) {
+                        x += aheadX;
+                        y += aheadY;
+                        inside = near;
+                        outside = far;
+                    } else {
+                        side = turned;
+                        outside = near;
+                    }
+                } while (x !== column || y !== row || side !== 0);
+                path.closePath();
+            }
+            before = above;
+        }
+    }
+    return path;
+}
+
+const SIDE_X = [-1, 0, 1, 0], SIDE_Y = [0, -1, 0, 1];
+
+export const outline = keepLast((instance, threshold) =>
+    instance.mask ? contour(instance.mask, 0.5) : contour(instance.soft(), threshold * 65535),
+);
+
+export const thingOutline = keepLast((thing) => contour(thing.mask, 0.5));
+
+// --- Matching ----------------------------------------------------------------------------------------------
+
+// IoU of each instance with each thing of its class, 0 with others; of crowd regions, the share within them.
+export const ious = keepLast(({ instances, things }, threshold) => {
+    const iou = new Float64Array(instances.length * things.length);
+    instances.forEach((instance, i) => {
+        const crop = cut(instance, threshold);
+        things.forEach((thing, j) => {
+            const shared = thing.label === instance.label ? sharedPixels(crop, thing.mask) : 0;
+            if (shared) iou[i * things.length + j] = ratio(shared, crop.area, thing);
+        });
+    });
+    return iou;
+});
+
+function sharedPixels(a, b) {
+    const left = Math.max(a.left, b.left), right = Math.min(a.left + a.width, b.left + b.width);
+    const top = Math.max(a.top, b.top), bottom = Math.min(a.top + a.height, b.top + b.height);
+    let count = 0;
+    for (let y = top; y < bottom; y++) {
+        let i = (y - a.top) * a.width + left - a.left, j = (y - b.top) * b.width + left - b.left;
+        for (let x = left; x < right; x++) count += a.values[i++] & b.values[j++];
+    }
+    return count;
+}
+
+const ratio = (shared, area, thing) => shared / Math.max(thing.crowd ? area : area + thing.area - shared, 1);
+
+// As evaluation.match_instances: for each instance the row of its thing, -1 without, -2 in a crowd region.
+export const matchAll = keepLast((picture, threshold) => {
+    const { instances, things } = picture;
+    const iou = ious(picture, threshold), matches = new Int32Array(instances.length).fill(-1);
+    const taken = new Uint8Array(things.length);
+    for (const { row, label } of bestFirst(instances)) {
+        let best = 0.5, inCrowd = false;
+        things.forEach((thing, j) => {
+            const value = iou[row * things.length + j];
+            if (thing.label !== label || taken[j] || value < best) return;
+            if (thing.crowd) inCrowd = true;
+            else [best, matches[row]] = [value, j]; // of equal ones the last, as in COCO's own tools
+        });
+        if (matches[row] >= 0) taken[matches[row]] = 1;
+        else if (inCrowd) matches[row] = -2;
+    }
+    return matches;
+});
+
+const bestFirst = (instances) => [...instances].sort((a, b) => b.score - a.score);
+
+// What a view keeps, drops and misses. Instances are rows, best score first; matches: null without a target.
+export function tally({ instances, things }, view, matches) {
+    const chosen = bestFirst(instances).filter(({ label }) => view.classes.includes(label));
+    // Scores are float32: 0.9 among them is less than JavaScript's 0.9, which has more digits.
+    const likely = Math.fround(view.score_threshold);
+    const rows = (some) => some.map(({ row }) => row);
+    const kept = rows(chosen.filter(({ score }) => score >= likely));
+    const dropped = rows(chosen).slice(kept.length);
+    if (!matches) return { kept, dropped, hits: [], ignored: [], missed: [], total: 0 };
+    const hits = kept.filter((row) => matches[row] >= 0), found = new Set(hits.map((row) => matches[row]));
+    const wanted = rows(things.filter(({ label, crowd }) => !crowd && view.classes.includes(label)));
+    return {
+        kept, dropped, hits,
+        ignored: kept.filter((row) => matches[row] === -2), // neither hits nor false alarms
+        missed: wanted.filter((row) => !found.has(row)),
+        total: wanted.length,
+    };
+}
+
+// When only the first k are kept, for k = 1 to N. hits: of booleans, best score first.
+export function precisionRecall(hits, total) {
+    let count = 0;
+    const ranked = Array.from(hits, (hit) => (count += hit ? 1 : 0));
+    return { precision: ranked.map((n, i) => n / (i + 1)), recall: ranked.map((n) => n / total) };
+}
+
+// IoU of an instance with a thing, of any class, for the mask thresholds 0.05, 0.06 ... 0.95.
+export function iouCurve({ instances, things }, row, thingRow) {
+    const thing = things[thingRow], { mask } = thing, field = instances[row].soft();
+    // How many pixels hold each of the values, in all and in the thing; then how many are above.
+    const all = new Uint32Array(65537), shared = new Uint32Array(65537);
+    for (let y = 0, i = 0; y < field.height; y++) {
+        const down = field.top + y - mask.top;
+        for (let x = 0, across = field.left - mask.left; x < field.width; x++, across++, i++) {
+            all[field.values[i]]++;
+            const within = down >= 0 && down < mask.height && across >= 0 && across < mask.width;
+            if (within) shared[field.values[i]] += mask.values[down * mask.width + across];
+        }
+    }
+    for (let value = 65535; value >= 0; value--) {
+        all[value] += all[value + 1];
+        shared[value] += shared[value + 1];
+    }
+    return Float64Array.from({ length: 91 }, (_, i) => {
+        const above = Math.floor(((i + 5) / 100) * 65535) + 1;
+        return ratio(shared[above], all[above], thing);
+    });
+}
+
+// What the mistakes in all pictures cost at the score thresholds 0.05, 0.06 ... 1: price * misses + false
+// alarms of the chosen classes. best: the index of the first lowest. counted: by picture, matches that are
+// better than matchAll's, where there are any.
+export function costs(scene, view, price, counted = []) {
+    const thresholds = Float64Array.from({ length: 96 }, (_, i) => (i + 5) / 100);
+    const misses = new Float64Array(thresholds.length), alarms = new Float64Array(thresholds.length);
+    for (const picture of scene.pictures) {
+        const matches = counted[picture.index] ?? matchAll(picture, view.mask_threshold);
+        const things = picture.things.filter(({ label, crowd }) => !crowd && view.classes.includes(label));
+        misses.forEach((_, i) => (misses[i] += things.length));
+        for (const { row, label, score } of picture.instances) {
+            if (!view.classes.includes(label)) continue;
+            for (let i = 0; i < thresholds.length && score >= Math.fround(thresholds[i]); i++) {
+                if (matches[row] >= 0) misses[i]--;
+                if (matches[row] === -1) alarms[i]++;
+            }
+        }
+    }
+    const cost = misses.map((count, i) => price * count + alarms[i]);
+    return { thresholds, cost, best: cost.indexOf(Math.min(...cost)) };
+}
+
+// --- Words -------------------------------------------------------------------------------------------------
+
+// A number as Python's f"{value:.2f}" writes it: of two as close, the even one.
+export function twoDigits(value) {
+    return (value === 0.125 || value === 0.625 ? value - 0.005 : value).toFixed(2);
+}
+
+export function describe({ kept, dropped, hits, ignored, missed, total }, hasTarget) {
+    const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+    const text = `Kept ${kept.length} of ${plural(kept.length + dropped.length, "instance")}`;
+    if (!hasTarget) return `${text}.`;
+    const judged = kept.length - ignored.length;
+    const precision = judged ? twoDigits(hits.length / judged) : "undefined (nothing is kept)";
+    const recall = total ? twoDigits(hits.length / total) : "undefined (there is nothing to find)";
+    const passedOver = ignored.length ? `, ${ignored.length} ignored in crowd regions` : "";
+    return (
+        `${text}: ${plural(hits.length, "hit")}, ${plural(judged - hits.length, "false alarm")}, ` +
+        `${missed.length} missed${passedOver}. Precision ${precision}, recall ${recall}.`
+    );
+}
+
+// The two lines of Python that draw a view.
+export function asCode({ classes, categories }, view) {
+    const python = (value) => {
+        if (typeof value === "boolean") return value ? "True" : "False";
+        return Number.isInteger(value) ? value.toFixed(1) : String(value);
+    };
+    const labels = [...view.classes].sort((a, b) => a - b), all = labels.length === classes.length;
+    const names = labels.map((label) => categories[label].trim().split(/\s+/).join(" ")).join(", ");
+    const usual = { mask_threshold: 0.5, alpha: 0.45 };
+    for (const name of ["masks", "outlines", "boxes", "labels"]) usual[name] = true;
+    const changed = Object.keys(usual).filter((name) => view[name] !== usual[name]);
+    const options = changed.map((name) => `, ${name}=${python(view[name])}`).join("");
+    return (
+        `kept = filter_model_output([prediction], ${python(view.score_threshold)}` +
+        `${all ? "" : `, labels=[${labels.join(", ")}]`})[0]${!all && names ? `  # ${names}` : ""}\n` +
+        `show(draw_instances(image, kept, categories${options}))`
+    );
+}
