@@ -12,10 +12,13 @@ const STOPPED = 300; // milliseconds without a change after which a person has s
 const PRICES = [0.1, 0.2, 0.5, 1, 2, 5, 10];
 const NARROW = 760; // pixels: a page no wider than this has one column
 const SIDE = 290; // pixels that the column beside the picture takes
+const WIDE = 880; // pixels that several pictures take at least, where the page has them
+const STRIP = 76; // pixels: the height of the strip of scores
+const LENS = 120; // pixels: how large the card shows a mask
 const NEAR = 7; // pixels between a pointer and what it means
 
 const STYLE = `
-.segutils-explorer { font-size: 13px; line-height: 1.4; text-align: left; }
+.segutils-explorer { position: relative; font-size: 13px; line-height: 1.4; text-align: left; }
 .segutils-explorer * { box-sizing: border-box; }
 .segutils-explorer .line { display: flex; flex-wrap: wrap; align-items: center; gap: 4px 14px; }
 .segutils-explorer .field { display: flex; align-items: center; gap: 6px; flex: 1 1 260px; }
@@ -30,7 +33,7 @@ const STYLE = `
 .segutils-explorer button { cursor: pointer; }
 .segutils-explorer button:hover { background: color-mix(in srgb, currentColor 16%, transparent); }
 .segutils-explorer :focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; box-shadow: 0 0 0 2px #fff; }
-.segutils-explorer .strip { display: block; width: 100%; height: 68px; cursor: ew-resize; touch-action: pan-y; }
+.segutils-explorer .strip { display: block; width: 100%; height: ${STRIP}px; cursor: ew-resize; touch-action: pan-y; }
 .segutils-explorer .counts { min-height: 1.4em; margin: 2px 0 6px; }
 .segutils-explorer .quiet { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .segutils-explorer .body { display: grid; grid-template-columns: minmax(0, 1fr) 272px; gap: 8px 18px; align-items: start; }
@@ -38,31 +41,37 @@ const STYLE = `
 .segutils-explorer .stage img { position: absolute; left: 0; top: 0; max-width: none; margin: 0; border: 0; border-radius: 0;
     transform-origin: 0 0; will-change: transform; }
 .segutils-explorer .stage canvas { position: absolute; left: 0; top: 0; will-change: transform; }
-.segutils-explorer .tip { position: absolute; pointer-events: none; white-space: nowrap; padding: 1px 6px; border-radius: 4px;
-    background: #222; color: #fff; border: 1px solid #fff; }
+.segutils-explorer .tip { position: absolute; pointer-events: none; padding: 1px 6px; border-radius: 4px; max-width: 260px;
+    overflow-wrap: anywhere; background: #222; color: #fff; border: 1px solid #fff; }
 .segutils-explorer .tools { margin-top: 6px; gap: 4px 8px; }
 .segutils-explorer pre { margin: 4px 0 0; padding: 0; overflow-x: auto; line-height: 1.4; background: none; border: 0; color: inherit; }
 .segutils-explorer code { background: none; padding: 0; color: inherit; white-space: pre; font-size: 12px; }
 .segutils-explorer .side > * { margin-bottom: 8px; }
 .segutils-explorer .heading { font-weight: bold; display: block; }
-.segutils-explorer .classes { max-height: 190px; overflow-y: auto; }
-.segutils-explorer .tick { display: flex; align-items: center; gap: 6px; min-height: 24px; }
+.segutils-explorer .classes { max-height: 192px; overflow-y: auto; margin-bottom: 6px; }
+.segutils-explorer .tick { display: flex; align-items: center; gap: 6px; min-height: 24px; overflow-wrap: anywhere; }
 .segutils-explorer .ticks { display: grid; grid-template-columns: repeat(3, auto); justify-content: start; gap: 0 14px; }
-.segutils-explorer .tick select { flex: 1 1 0; min-width: 0; }
+.segutils-explorer .tick select { flex: 1 1 0; min-width: 0; text-overflow: ellipsis; }
 .segutils-explorer .swatch { flex: none; width: 14px; height: 14px; border-radius: 3px; border: 1px solid currentColor;
     forced-color-adjust: none; }
 .segutils-explorer .card { border-left: 3px solid color-mix(in srgb, currentColor 45%, transparent); padding-left: 10px; }
 .segutils-explorer .card dl { display: grid; grid-template-columns: auto 1fr; gap: 0 8px; margin: 2px 0 6px; }
-.segutils-explorer .card dt { opacity: 0.85; } .segutils-explorer .card dd { margin: 0; }
-.segutils-explorer .card canvas { display: block; width: 150px; height: 150px; border: 1px solid currentColor; }
+.segutils-explorer .card dt { opacity: 0.85; } .segutils-explorer .card dd { margin: 0; overflow-wrap: anywhere; }
+.segutils-explorer .card canvas { display: block; flex: none; width: ${LENS}px; height: ${LENS}px; border: 1px solid currentColor; }
+.segutils-explorer.picked:not(.roomy) .panel { display: none; }
+.segutils-explorer.roomy .card { position: absolute; left: calc(100% + 18px); width: ${SIDE - 18}px; }
 .segutils-explorer .card .line { justify-content: space-between; flex-wrap: nowrap; }
+.segutils-explorer .card .lens { justify-content: start; align-items: start; gap: 8px; }
 .segutils-explorer svg { display: block; overflow: visible; font-size: 11px; }
 .segutils-explorer .curve { cursor: pointer; touch-action: none; }
 .segutils-explorer .gallery { display: flex; gap: 8px; overflow-x: auto; padding: 4px 2px 6px; margin-top: 6px; }
-.segutils-explorer .thumb { flex: none; width: 116px; padding: 3px; text-align: left; font-size: 12px; line-height: 1.25; }
-.segutils-explorer .thumb img { display: block; width: 100%; height: 72px; object-fit: cover; margin: 0 0 2px; }
-.segutils-explorer .thumb[aria-pressed=true] { outline: 3px solid #0072b2; outline-offset: -1px; }
+.segutils-explorer .thumb { position: relative; flex: none; width: 106px; padding: 3px; font-size: 12px; line-height: 1.25; cursor: pointer;
+    white-space: pre-line; border: 1px solid color-mix(in srgb, currentColor 55%, transparent); border-radius: 3px; }
+.segutils-explorer .thumb img { display: block; width: 100%; height: 64px; object-fit: cover; margin: 0 0 2px; }
+.segutils-explorer .thumb:has(:checked) { outline: 3px solid #0072b2; outline-offset: -1px; }
+.segutils-explorer .thumb:has(:focus-visible) { box-shadow: 0 0 0 3px #fff, 0 0 0 5px #0072b2; }
 .segutils-explorer [hidden] { display: none !important; }
+.segutils-explorer.narrow .counts { min-height: 2.8em; }
 .segutils-explorer.narrow .body { grid-template-columns: minmax(0, 1fr); }
 .segutils-explorer.narrow .side { display: grid; grid-template-columns: repeat(auto-fit, minmax(240px, 1fr)); gap: 0 24px; }
 `;
@@ -81,17 +90,24 @@ export default {
 
 function open(element, payload, model) {
     const scene = unpack(payload);
-    const app = { element, scene, model, view: { ...scene.view }, changed: new Set(), zoom: 1, panX: 0, panY: 0, stamps: new Map(), widths: new Map() };
+    const app = { scene, model, view: { ...scene.view }, changed: new Set(), room: 0, sharp: 1, stamps: new Map(), widths: new Map() };
     app.frame = app.stopping = app.counting = 0;
     if (model) for (const name of [...VALUES, ...SHOWN]) app.view[name] = model.get(name);
-    app.picked = app.pointed = null; // what is clicked, what is pointed at: {kind: "instance" or "thing", row}
     build(app);
+    choosePicture(app);
+    tell(app); // before it stands in the page: what is there from the start is not read out
     element.append(app.root);
     const listeners = model ? listen(app) : [];
-    const sizes = new ResizeObserver(() => fit(app));
+    const sizes = new ResizeObserver(([{ contentRect }]) => {
+        // A scrollbar that comes because the picture is high, and makes it smaller, would else go and come for ever.
+        if (contentRect.width >= app.room && contentRect.width < app.room + 20) return;
+        app.room = contentRect.width;
+        fit(app);
+    });
     sizes.observe(element);
-    const looks = matchMedia("(prefers-color-scheme: dark)"), again = () => schedule(app);
+    const looks = matchMedia("(prefers-color-scheme: dark)"), again = () => schedule(app), resized = () => fit(app);
     looks.addEventListener("change", again);
+    addEventListener("resize", resized);
     // Where the page, not the system, is dark or light: JupyterLab marks its body, our pages their root.
     const themes = new MutationObserver(again);
     for (const node of [document.body, document.documentElement]) themes.observe(node, { attributes: true });
@@ -100,6 +116,7 @@ function open(element, payload, model) {
         sizes.disconnect();
         themes.disconnect();
         looks.removeEventListener("change", again);
+        removeEventListener("resize", resized);
         for (const [event, listener] of listeners) model.off(event, listener);
         cancelAnimationFrame(app.frame);
         for (const timer of [app.stopping, app.counting]) clearTimeout(timer);
@@ -115,10 +132,10 @@ function listen(app) {
             if (same(view[name], model.get(name))) return;
             view[name] = model.get(name);
             if (name === "picture") choosePicture(app);
-            else schedule(app);
+            change(app);
         },
     ]);
-    listeners.push(["change:counted", () => schedule(app)]);
+    listeners.push(["change:counted", () => change(app)]);
     listeners.push(["msg:custom", (message) => message.type === "saved" && say(app, message.text)]);
     for (const [event, listener] of listeners) model.on(event, listener);
     return listeners;
@@ -132,12 +149,19 @@ function set(app, name, value) {
     app.view[name] = value;
     app.changed.add(name);
     if (name === "picture") choosePicture(app);
-    schedule(app);
+    change(app);
 }
 
 function setThreshold(app, name, value) {
     const [low, high] = name === "mask_threshold" ? [0.05, 0.95] : name === "score_threshold" ? [0.05, 1] : [0, 1];
     if (Number.isFinite(value)) set(app, name, Math.min(Math.max(Math.round(value * 100) / 100, low), high));
+}
+
+/** What is shown has changed: draw it, and tell of it once a person has stopped. */
+function change(app) {
+    app.message = "";
+    app.isNews = true;
+    schedule(app);
 }
 
 function schedule(app) {
@@ -149,14 +173,16 @@ function schedule(app) {
             app.model.save_changes();
         }
         app.changed.clear();
+        if (!app.isNews) return;
+        app.isNews = false;
+        clearTimeout(app.stopping);
+        app.stopping = setTimeout(() => stop(app), STOPPED);
     });
-    clearTimeout(app.stopping);
-    app.stopping = setTimeout(() => stop(app), STOPPED);
 }
 
 // ---- building -----------------------------------------------------------------------------------
 
-let NAMESPACE = "http://www.w3.org/2000/svg";
+const NAMESPACE = "http://www.w3.org/2000/svg";
 
 function h(tag, attributes = {}, ...children) {
     return fill(document.createElement(tag), attributes, children);
@@ -183,15 +209,16 @@ function build(app) {
     const score = slider(app, "score_threshold", "Score threshold", 0.05, 1);
     const mask = slider(app, "mask_threshold", "Mask threshold", 0.05, 0.95);
     app.strip = h("canvas", { class: "strip", role: "img" });
-    app.counts = h("div", { class: "counts" });
+    app.counts = h("div", { class: "counts", "aria-hidden": "true" }); // the status says the same, but not at each step
     app.status = h("div", { class: "quiet", role: "status" });
-    app.image = h("img", { draggable: "false", decoding: "sync" });
+    app.image = h("img", { draggable: "false", decoding: "sync", onload: () => fit(app) });
     app.canvas = h("canvas", { "aria-hidden": "true" });
     app.tip = h("div", { class: "tip", hidden: true });
+    app.sums = h("div", { class: "heading" });
     app.stage = h(
         "div",
         { class: "stage", tabindex: 0, role: "group", "aria-label": "Picture. Plus and minus zoom, the arrow keys move, 0 fits." },
-        app.image, app.canvas, app.tip,
+        app.image, app.canvas,
     );
     app.code = h("code");
     const copy = h("button", { type: "button", onclick: () => copyCode(app, copy) }, "Copy as code");
@@ -205,21 +232,19 @@ function build(app) {
         copy,
     );
     const code = h("pre", { tabindex: 0, "aria-label": "The code that draws this view", role: "group" }, app.code);
-    app.gallery = h("div", { class: "gallery", role: "group", "aria-label": "Pictures", hidden: !scene.several });
-    app.left = h("div", { class: "left" }, app.stage, tools, code, app.gallery);
-    app.panel = h("div", {}, ...panel(app));
+    const left = h("div", {}, app.stage, tools, code, ...(scene.several ? [app.sums, gallery(app)] : []));
     app.card = h("div", { class: "card", hidden: true, role: "group", "aria-label": "Instance" });
     app.choice = h("select", { "aria-label": "Instance", onchange: () => pick(app, chosen(app.choice.value)) });
     const instance = h("label", { class: "tick" }, h("b", {}, "Instance"), app.choice);
-    app.side = h("div", { class: "side" }, instance, app.card, app.panel, ...(scene.has_target ? trade(app) : []));
-    app.body = h("div", { class: "body" }, app.left, app.side);
+    const side = h("div", { class: "side" }, instance, app.card, h("div", { class: "panel" }, ...panel(app)), ...(scene.has_target ? trade(app) : []));
     app.root = h(
         "div",
         { class: "segutils-explorer", "data-lm-suppress-shortcuts": "true" },
         h("style", {}, STYLE),
         h("div", { class: "line" }, score, mask),
         app.strip, app.counts, app.status,
-        app.body,
+        h("div", { class: "body" }, left, side),
+        app.tip,
     );
     useStrip(app);
     useStage(app);
@@ -229,12 +254,10 @@ function build(app) {
 }
 
 function slider(app, key, name, low, high) {
-    const limits = { step: 0.01, "aria-label": name };
-    const number = h("input", { type: "number", min: low, max: high, ...limits });
-    // From 0 to 1 whatever the limits, like the strip of scores below it.
-    const range = h("input", { type: "range", min: 0, max: 1, ...limits });
+    const limits = { min: low, max: high, step: 0.01, "aria-label": name };
+    const number = h("input", { type: "number", ...limits });
+    const range = h("input", { type: "range", ...limits });
     range.addEventListener("input", () => setThreshold(app, key, range.valueAsNumber));
-    range.addEventListener("input", () => (range.value = app.view[key]));
     number.addEventListener("change", () => {
         setThreshold(app, key, number.valueAsNumber);
         number.value = app.view[key];
@@ -259,9 +282,8 @@ function panel(app) {
     const names = SHOWN.filter((name) => name !== "missed" || scene.has_target);
     app.shown = new Map(names.map((name) => [name, h("input", { type: "checkbox", onchange: (e) => set(app, name, e.target.checked) })]));
     return [
-        h("span", { class: "heading" }, `Classes (${scene.classes.length})`),
-        h("div", { class: "classes", tabindex: rows.length > 7 ? 0 : false, role: "group", "aria-label": "Classes" }, ...rows),
-        ...(rows.length > 1 ? [h("div", { class: "line", style: "margin: 2px 0 6px" }, ...buttons)] : []),
+        h("div", { class: "line" }, h("span", { class: "heading" }, `Classes (${rows.length})`), ...(rows.length > 1 ? buttons : [])),
+        h("div", { class: "classes", role: "group", "aria-label": "Classes" }, ...rows),
         h("span", { class: "heading" }, "Drawn"),
         h("div", { class: "ticks" }, ...names.map((name) => h("label", { class: "tick" }, app.shown.get(name), name))),
         slider(app, "alpha", "Opacity", 0, 1),
@@ -278,13 +300,14 @@ function trade(app) {
     const text = (x, y, words, anchor = "middle") => s("text", { x, y, "text-anchor": anchor, fill: "currentColor" }, words);
     app.curveLine = s("polyline", { fill: "none", stroke: "currentColor", "stroke-width": 2, "stroke-linejoin": "round" });
     app.curveDot = s("circle", { r: 6, fill: "#D55E00", stroke: "currentColor", "stroke-width": 1.5 });
+    app.curveNote = text(109, 102, "");
     const turned = s("text", { transform: "translate(12 62) rotate(-90)", "text-anchor": "middle", fill: "currentColor" }, "precision");
     app.curve = s(
         "svg",
-        { class: "curve", role: "img", width: 200, height: 142 },
+        { class: "curve", role: "img", width: 200, height: 132 },
         s("rect", { x: 34, y: 8, width: 156, height: 106, fill: "transparent" }),
-        line("M34 12V112H184"), text(30, 16, "1", "end"), text(30, 115, "0", "end"), text(184, 126, "1"), text(109, 138, "recall"),
-        turned, app.curveLine, app.curveDot,
+        line("M34 12V112H184"), text(30, 16, "1", "end"), text(30, 115, "0", "end"), text(184, 127, "1"), text(109, 127, "recall"),
+        turned, app.curveLine, app.curveDot, app.curveNote,
     );
     drag(app.curve, (event) => alongCurve(app, event));
     if (!app.scene.several) return [app.curve];
@@ -309,7 +332,7 @@ function drag(element, move, up = () => {}) {
     });
     for (const end of ["pointerup", "pointercancel"])
         element.addEventListener(end, (event) => {
-            if (from) up(event, Math.hypot(event.clientX - from[0], event.clientY - from[1]) > 3);
+            if (from && end === "pointerup") up();
             from = null;
         });
 }
@@ -319,35 +342,35 @@ function drag(element, move, up = () => {}) {
 const shownPicture = (app) => app.scene.pictures[app.view.picture];
 
 function choosePicture(app) {
-    const picture = shownPicture(app);
-    app.image.src = `data:image/jpeg;base64,${picture.jpeg}`;
-    app.picked = app.pointed = null;
-    Object.assign(app, { zoom: 1, panX: 0, panY: 0 });
-    app.card.hidden = true;
-    app.panel.hidden = false;
-    fit(app);
-    app.curveOf = null;
+    Object.assign(app, { isFitted: false, zoom: 1, panX: 0, panY: 0, spots: [], pointed: null, curveOf: null });
+    app.image.src = `data:image/jpeg;base64,${shownPicture(app).jpeg}`; // once it has been loaded, it is fitted and drawn
+    pick(app, null);
     if (app.scene.several && app.countedAt !== app.view.mask_threshold) countAll(app);
+    count(app);
 }
 
 /** Give the picture as much room as the page has, so that all that matters can be seen without scrolling. */
 function fit(app) {
-    const picture = shownPicture(app), page = app.element.clientWidth, isWide = page > NARROW, beside = isWide ? SIDE : 0;
-    if (!page) return;
-    const height = Math.max(260, innerHeight - (app.scene.several ? 390 : 290));
-    app.scale = Math.min((page - beside) / picture.width, height / picture.height, 2);
+    const picture = shownPicture(app), isWide = app.room > NARROW, beside = isWide ? SIDE : 0, before = app.width;
+    if (!app.room || !app.image.complete) return;
+    const height = Math.max(260, innerHeight - (app.scene.several ? 425 : 300));
+    app.scale = Math.min((app.room - beside) / picture.width, height / picture.height, 2);
     app.width = Math.round(picture.width * app.scale);
     app.height = Math.round(picture.height * app.scale);
+    const width = isWide ? Math.min(app.room, Math.max(app.width + beside, app.scene.several ? WIDE : NARROW)) : app.room;
+    app.root.style.maxWidth = `${width}px`;
     app.root.classList.toggle("narrow", !isWide);
-    app.root.style.maxWidth = isWide ? `${Math.max(app.width + beside, NARROW)}px` : "";
+    app.root.classList.toggle("roomy", app.room >= width + SIDE); // then the card has a place of its own
     Object.assign(app.stage.style, { width: `${app.width}px`, height: `${app.height}px` });
     const sharp = Math.min(devicePixelRatio || 1, 2);
-    for (const [canvas, width, height] of [[app.canvas, app.width, app.height], [app.strip, app.strip.clientWidth, 68]]) {
-        canvas.width = width * sharp;
-        canvas.height = height * sharp;
+    for (const [canvas, across, down] of [[app.canvas, app.width, app.height], [app.strip, width, STRIP]]) {
+        canvas.width = across * sharp;
+        canvas.height = down * sharp;
     }
     Object.assign(app.canvas.style, { width: `${app.width}px`, height: `${app.height}px` });
-    app.sharp = sharp;
+    Object.assign(app, { isFitted: true, sharp, stripWidth: width, cardOf: null });
+    app.panX *= app.width / (before || app.width);
+    app.panY *= app.width / (before || app.width);
     app.stamps.clear();
     zoom(app, 1);
 }
@@ -397,7 +420,8 @@ function useStage(app) {
     const wheel = (event) => {
         if (!event.ctrlKey && !event.metaKey && app.zoom === 1) return;
         event.preventDefault();
-        zoom(app, Math.exp(-event.deltaY / (event.ctrlKey ? 100 : 400)), ...place(event));
+        const turned = (event.deltaY * (event.deltaMode ? 33 : 1)) / (event.ctrlKey ? 100 : 400); // some count lines
+        zoom(app, Math.exp(-Math.max(-0.4, Math.min(turned, 0.4))), ...place(event));
     };
     stage.addEventListener("wheel", wheel, { passive: false });
     stage.addEventListener("dblclick", (event) => zoom(app, 2, ...place(event)));
@@ -409,7 +433,7 @@ function useStage(app) {
     });
     stage.addEventListener("pointermove", (event) => {
         const here = place(event), before = fingers.get(event.pointerId);
-        if (!before) return point(app, what(app, ...here), here);
+        if (!before) return point(app, what(app, ...here), event);
         const [x, y] = [here[0] - before[0], here[1] - before[1]];
         travelled += Math.hypot(x, y);
         fingers.set(event.pointerId, here);
@@ -441,16 +465,19 @@ function what(app, x, y) {
     return here.length ? here[0].one : null;
 }
 
-const cropOf = (app, picture, { kind, row }) =>
-    kind === "thing" ? picture.things[row].mask : cut(picture.instances[row], app.view.mask_threshold);
+const lookUp = (picture, { kind, row }) => (kind === "thing" ? picture.things : picture.instances)[row];
 
-function point(app, one, at = null) {
-    app.tip.hidden = !(one && at);
-    if (one && at) {
+const cropOf = (app, picture, one) => lookUp(picture, one).mask ?? cut(lookUp(picture, one), app.view.mask_threshold);
+
+/** Light up what a pointer means, and name it beside the pointer. */
+function point(app, one, event) {
+    app.tip.hidden = !one;
+    if (one) {
+        const corner = app.root.getBoundingClientRect();
         app.tip.textContent = nameOf(app, one);
-        const { offsetWidth, offsetHeight } = app.tip;
-        app.tip.style.left = `${Math.max(0, Math.min(at[0] + 12, app.width - offsetWidth))}px`;
-        app.tip.style.top = `${Math.max(0, Math.min(at[1] + 14, app.height - offsetHeight))}px`;
+        const left = Math.min(event.clientX - corner.left + 12, corner.width - app.tip.offsetWidth);
+        app.tip.style.left = `${Math.max(0, left)}px`;
+        app.tip.style.top = `${event.clientY - corner.top + 14}px`;
     }
     if (same(one, app.pointed)) return;
     app.pointed = one;
@@ -458,10 +485,12 @@ function point(app, one, at = null) {
 }
 
 function pick(app, one) {
+    if (!one && app.card.contains(app.card.getRootNode().activeElement)) app.choice.focus();
     app.picked = one;
-    app.panel.hidden = Boolean(one);
+    app.root.classList.toggle("picked", Boolean(one));
     app.card.hidden = !one;
-    app.choice.value = one ? `${one.kind} ${one.row}` : "";
+    if (one) listInstances(app);
+    else app.choice.value = "";
     schedule(app);
 }
 
@@ -478,25 +507,36 @@ function matchesOf(app, picture) {
 }
 
 function paint(app) {
+    const picture = shownPicture(app);
+    count(app);
+    if (app.isFitted) drawPicture(app, picture); // until then, the last picture stays with what was drawn on it
+    if (app.stripWidth) drawStrip(app, picture);
+    if (app.picked) drawCard(app, picture);
+}
+
+/** Count, and say it in the words, numbers and ticks around the picture. */
+function count(app) {
     const { view, scene } = app, picture = shownPicture(app);
     app.matches = matchesOf(app, picture);
     app.now = tally(picture, view, app.matches);
     app.verdicts = verdicts(app, picture);
-    drawPicture(app, picture);
+    if (app.picked && !view.classes.includes(lookUp(picture, app.picked).label)) pick(app, null);
     if (scene.has_target) drawCurve(app);
-    drawStrip(app, picture);
-    if (app.picked) drawCard(app, picture);
+    if (scene.several) setText(app.sums, sumUp(app));
     const words = describe(app.now, scene.has_target);
-    setText(app.counts, scene.several ? `Picture ${picture.index + 1}: ${words} ${sumUp(app)}` : words);
+    app.words = scene.several ? `Picture ${picture.index + 1} of ${scene.pictures.length}. ${words}` : words;
+    setText(app.counts, app.message || app.words);
     setText(app.code, asCode(scene, view));
     for (const [key, inputs] of Object.entries(app.fields))
-        for (const input of inputs) if (input !== document.activeElement || input.type === "range") setValue(input, view[key]);
+        for (const input of inputs) if (input.type === "range" || !input.matches(":focus")) setValue(input, view[key]);
     for (const [name, box] of app.shown) box.checked = view[name];
+    app.thumbs?.forEach(({ button }, index) => (button.checked = index === view.picture));
     countClasses(app, picture);
     if (app.price) {
-        setValue(app.price, Math.max(0, PRICES.indexOf(view.price)));
-        setText(app.priceText, `A miss costs ${view.price}`);
-        app.price.setAttribute("aria-valuetext", `${view.price} false alarms`);
+        const apart = PRICES.map((price) => Math.abs(Math.log(price / view.price)));
+        setValue(app.price, apart.indexOf(Math.min(...apart)));
+        setText(app.priceText, `A miss costs ${plural(view.price, "false alarm")}`);
+        app.price.setAttribute("aria-valuetext", plural(view.price, "false alarm"));
     }
 }
 
@@ -531,12 +571,12 @@ function verdicts(app, picture) {
 
 const SIGNS = { hit: "\u2713 ", "false alarm": "\u2717 ", ignored: "\u2013 " };
 
-function nameOf(app, { kind, row }) {
-    const picture = shownPicture(app);
-    if (kind === "thing") return `missed: ${app.scene.categories[picture.things[row].label]}`;
-    const { label, score } = picture.instances[row], verdict = app.verdicts[row];
+function nameOf(app, { kind, row }, longest = Infinity) {
+    const { label, score } = lookUp(shownPicture(app), { kind, row }), verdict = app.verdicts[row];
+    const whole = app.scene.categories[label], name = whole.length > longest ? `${whole.slice(0, longest)}\u2026` : whole;
+    if (kind === "thing") return `${app.now.missed.includes(row) ? "missed" : "found"}: ${name}`;
     const sign = verdict === "dropped" ? "dropped: " : SIGNS[verdict] ?? "";
-    return `${sign}${app.scene.categories[label]} ${score.toFixed(2)}`;
+    return `${sign}${name} ${twoDigits(score)}`;
 }
 
 function drawPicture(app, picture) {
@@ -550,7 +590,7 @@ function drawPicture(app, picture) {
     const bySize = (rows) => [...rows].sort((a, b) => cut(picture.instances[b], at).area - cut(picture.instances[a], at).area);
     const mask = { alpha: view.masks ? view.alpha : 0, width: view.outlines ? 2 : 0 }, ghost = { alpha: 0, width: 1.4 };
     const draw = ({ kind, row }, look) => {
-        const one = kind === "thing" ? picture.things[row] : picture.instances[row];
+        const one = lookUp(picture, { kind, row });
         const color = kind === "thing" ? [255, 255, 255] : scene.colors[one.label];
         const isSharp = app.zoom > 1 || look.lit; // outlines are slower, but good at any size
         if (isSharp) drawOutline(context, kind === "thing" ? thingOutline(one) : outline(one, at), css(color), look, 1 / scale);
@@ -655,14 +695,14 @@ function drawLabels(app, picture, drawn) {
     context.setTransform(1, 0, 0, 1, 0, 0);
     for (const one of drawn) {
         const color = one.kind === "thing" ? [255, 255, 255] : app.scene.colors[picture.instances[one.row].label];
-        const pill = pillOf(app, nameOf(app, one), color);
+        const pill = pillOf(app, nameOf(app, one, 24), color);
         const [w, hh] = [pill.width / sharp, pill.height / sharp];
         const frame = one.kind === "thing" ? frameOf(picture.things[one.row].mask) : picture.instances[one.row].box;
         const [x1, y1, x2, y2] = frame.map((value, i) => value * scale + (i % 2 ? app.panY : app.panX));
         if (x2 < 0 || y2 < 0 || x1 > width || y1 > height || x1 === x2 || y1 === y2) continue;
         const middle = (x1 + x2 - w) / 2;
         for (const [x, y] of [[x1, y1 - hh], [x2 - w, y1 - hh], [x1, y2], [x2 - w, y2], [x1, y1], [middle, (y1 + y2 - hh) / 2], [x1, y2 - hh]]) {
-            const left = Math.round(Math.min(Math.max(x, 0), width - w)), top = Math.round(Math.min(Math.max(y, 0), height - hh));
+            const left = Math.round(Math.max(0, Math.min(x, width - w))), top = Math.round(Math.max(0, Math.min(y, height - hh)));
             if (!claim(taken, columns, left, top, w, hh)) continue;
             context.drawImage(pill, Math.round(left * sharp), Math.round(top * sharp));
             break;
@@ -709,8 +749,15 @@ function ink(color) {
 // ---- the strip of scores ------------------------------------------------------------------------
 
 const PAD = 12; // pixels left and right of the strip's line
+const LINE = 55; // pixels above it
 
-const stripX = (app, score) => PAD + score * (app.strip.clientWidth - 2 * PAD);
+const stripX = (app, score) => PAD + score * (app.stripWidth - 2 * PAD);
+
+/** What the marks on the strip mean. */
+function marks(app) {
+    const kept = app.scene.has_target ? "dots: hits, crosses: false alarms" : "dots: kept";
+    return `${kept}, rings: dropped${app.now.ignored.length ? " or ignored" : ""}`;
+}
 
 /** Where each instance of the chosen classes stands on the strip: in the hundredth of its score, stacked. */
 function spots(app, picture) {
@@ -719,7 +766,7 @@ function spots(app, picture) {
     for (const row of rows) heights[column(row)]++;
     const step = Math.min(9, 30 / Math.max(1, ...heights));
     heights.fill(0);
-    return rows.map((row) => ({ row, x: stripX(app, (column(row) + 0.5) / 100), y: 40 - step * heights[column(row)]++ }));
+    return rows.map((row) => ({ row, x: stripX(app, (column(row) + 0.5) / 100), y: LINE - 7 - step * heights[column(row)]++ }));
 }
 
 function drawStrip(app, picture) {
@@ -729,12 +776,13 @@ function drawStrip(app, picture) {
     context.strokeStyle = context.fillStyle = text;
     context.lineWidth = 1;
     context.font = FONT;
+    context.textAlign = "left";
+    context.fillText(`score (${marks(app)})`, PAD, 10, app.stripWidth - 2 * PAD);
     context.textAlign = "center";
-    const right = strip.clientWidth - PAD;
-    context.fillRect(PAD, 47, right - PAD, 1);
+    context.fillRect(PAD, LINE, app.stripWidth - 2 * PAD, 1);
     for (const value of [0, 0.25, 0.5, 0.75, 1]) {
-        context.fillRect(stripX(app, value), 47, 1, 5);
-        context.fillText(value, stripX(app, value), 63);
+        context.fillRect(stripX(app, value), LINE, 1, 5);
+        context.fillText(value, stripX(app, value), LINE + 16);
     }
     app.spots = spots(app, picture);
     for (const { row, x, y } of app.spots) {
@@ -751,16 +799,14 @@ function drawStrip(app, picture) {
     }
     const at = stripX(app, view.score_threshold);
     context.fillStyle = text;
-    context.fillRect(at - 1, 6, 2, 46);
+    context.fillRect(at - 1, 14, 2, LINE - 9);
     context.beginPath(); // the handle
-    context.moveTo(at - 7, 0);
-    context.lineTo(at + 7, 0);
-    context.lineTo(at, 10);
+    for (const [x, y] of [[-7, 14], [7, 14], [0, 24]]) context.lineTo(at + x, y);
     context.fill();
     if (app.cheapest) {
         context.fillStyle = "#D55E00";
         context.beginPath();
-        for (const [x, y] of [[-5, 57], [5, 57], [0, 48]]) context.lineTo(stripX(app, app.cheapest) + x, y);
+        for (const [x, y] of [[-5, LINE + 10], [5, LINE + 10], [0, LINE + 1]]) context.lineTo(stripX(app, app.cheapest) + x, y);
         context.fill();
     }
 }
@@ -823,13 +869,13 @@ function useStrip(app) {
         if (event.type === "pointerdown") dot = near(at);
         if (dot && !moved) return; // a click on a dot opens its card
         dot = null;
-        setThreshold(app, "score_threshold", (at[0] - PAD) / (strip.clientWidth - 2 * PAD));
+        setThreshold(app, "score_threshold", (at[0] - PAD) / (app.stripWidth - 2 * PAD));
     };
     drag(strip, move, () => {
         if (dot) pick(app, dot);
         dot = null;
     });
-    strip.addEventListener("pointermove", (event) => event.buttons || point(app, near(place(event))));
+    strip.addEventListener("pointermove", (event) => event.buttons || point(app, near(place(event)), event));
     strip.addEventListener("pointerleave", () => point(app, null));
 }
 
@@ -877,7 +923,9 @@ function drawCurve(app) {
         app.curveDot.setAttribute("cy", y);
     }
     const here = kept && total ? `here recall is ${recall[kept - 1].toFixed(2)} and precision ${precision[kept - 1].toFixed(2)}` : null;
-    app.curveWords = `Precision over recall; ${here ?? (total ? "nothing is kept" : "there is nothing to find")}`;
+    const why = total ? "nothing is kept" : "there is nothing to find";
+    setText(app.curveNote, here ? "" : why);
+    app.curveWords = `Precision over recall; ${here ?? why}`;
 }
 
 function cheapest({ scene, view }) {
@@ -908,62 +956,62 @@ function countAll(app, from = 0) {
     }
     app.countedAt = started;
     app.curveOf = null;
-    schedule(app);
+    change(app);
 }
 
 const alarmsOf = ({ kept, hits, ignored }) => kept.length - hits.length - ignored.length;
 
-/** What all pictures come to, in words; nothing while they are still being counted. */
+/** What all pictures come to, in words. */
 function sumUp(app) {
-    const { scene, view } = app, count = scene.pictures.length;
-    if (app.countedAt !== view.mask_threshold) return "";
+    const { scene, view } = app, all = `All ${plural(scene.pictures.length, "picture")}`;
+    if (app.countedAt !== view.mask_threshold) return `${all}: counting ...`;
     app.tallies = scene.pictures.map((picture) => tally(picture, view, matchesOf(app, picture)));
     app.mistakes = app.tallies.map((one) => view.price * one.missed.length + alarmsOf(one));
     const sum = (number) => app.tallies.reduce((total, one) => total + number(one), 0);
-    if (!scene.has_target) return `All ${count}: ${sum((one) => one.kept.length)} kept.`;
-    const [hits, missed] = [sum((one) => one.hits.length), sum((one) => one.missed.length)];
-    return `All ${count}: ${hits} hits, ${sum(alarmsOf)} false alarms, ${missed} missed.`;
+    if (!scene.has_target) return `${all}: ${sum((one) => one.kept.length)} kept.`;
+    const [hits, alarms] = [plural(sum((one) => one.hits.length), "hit"), plural(sum(alarmsOf), "false alarm")];
+    return `${all}, the worst first: ${hits}, ${alarms}, ${sum((one) => one.missed.length)} missed.`;
 }
 
-function drawGallery(app) {
-    const { scene, view } = app;
-    app.thumbs ??= scene.pictures.map((picture) => {
-        const words = h("span"), number = `Picture ${picture.index + 1}`;
-        const image = h("img", { src: `data:image/jpeg;base64,${picture.jpeg}`, alt: number, draggable: "false" });
-        return { words, button: h("button", { type: "button", class: "thumb", onclick: () => set(app, "picture", picture.index) }, image, words) };
+/** The pictures to choose from: radio buttons, so that arrow keys walk from one to the next. */
+function gallery(app) {
+    const name = `picture ${Math.random()}`;
+    app.thumbs = app.scene.pictures.map(({ index, jpeg }) => {
+        const image = h("img", { src: `data:image/jpeg;base64,${jpeg}`, alt: `Picture ${index + 1}`, draggable: "false" });
+        const button = h("input", { type: "radio", name, class: "quiet", onchange: () => set(app, "picture", index) }), words = h("span");
+        return { button, words, label: h("label", { class: "thumb" }, button, image, words) };
     });
-    const order = scene.pictures.map((picture) => picture.index);
-    if (scene.has_target) order.sort((a, b) => app.mistakes[b] - app.mistakes[a]); // the worst first
+    return (app.gallery = h("div", { class: "gallery", role: "radiogroup", "aria-label": "Pictures" }, ...app.thumbs.map(({ label }) => label)));
+}
+
+function sortGallery(app) {
+    const order = app.scene.pictures.map(({ index }) => index), focused = app.thumbs.find(({ button }) => button.matches(":focus"));
+    if (app.scene.has_target) order.sort((a, b) => app.mistakes[b] - app.mistakes[a]); // the worst first
     order.forEach((index, place) => {
-        const { words, button } = app.thumbs[index], one = app.tallies[index];
-        setText(words, scene.has_target ? `${one.missed.length} missed, ${alarmsOf(one)} false` : `${one.kept.length} kept`);
-        button.setAttribute("aria-pressed", index === view.picture);
-        if (app.gallery.children[place] !== button) app.gallery.insertBefore(button, app.gallery.children[place] ?? null);
+        const { words, label } = app.thumbs[index], { kept, missed } = app.tallies[index], alarms = alarmsOf(app.tallies[index]);
+        const mistakes = missed.length || alarms ? `${missed.length} missed\n${plural(alarms, "false alarm")}` : "no mistakes";
+        setText(words, app.scene.has_target ? mistakes : `${kept.length} kept`);
+        if (app.gallery.children[place] !== label) app.gallery.insertBefore(label, app.gallery.children[place]);
     });
+    focused?.button.focus(); // which moving takes away
 }
 
 // ---- one instance -------------------------------------------------------------------------------
 
 /** The card of what was picked: what it is, what became of it, and its mask under the lens. */
 function drawCard(app, picture) {
-    const { scene, picked } = app, isThing = picked.kind === "thing";
-    const key = [picked.kind, picked.row, app.view.mask_threshold, app.view.score_threshold, app.view.classes, picture.index].join();
-    if (app.cardOf === key && !app.card.hidden && app.card.childElementCount) return;
+    const { scene, picked, view } = app, isThing = picked.kind === "thing", one = lookUp(picture, picked);
+    const key = [picked.kind, picked.row, view.mask_threshold, view.score_threshold, view.classes, app.matches].join();
+    if (app.cardOf === key) return;
     app.cardOf = key;
-    const one = isThing ? picture.things[picked.row] : picture.instances[picked.row];
     const swatch = h("span", { class: "swatch", style: `background: ${isThing ? "#fff" : css(scene.colors[one.label])}` });
-    const title = h("span", { class: "tick" }, swatch, h("b", {}, scene.categories[one.label] + (isThing ? "" : ` ${one.score.toFixed(2)}`)));
-    const close = h("button", { type: "button", "aria-label": "Close the card", onclick: () => closeCard(app) }, "\u00D7");
+    const title = h("span", { class: "tick" }, swatch, h("b", {}, scene.categories[one.label] + (isThing ? "" : ` ${twoDigits(one.score)}`)));
+    const close = h("button", { type: "button", "aria-label": "Close the card", onclick: () => pick(app, null) }, "\u00D7");
     const facts = isThing ? factsOfThing(app, picture, one) : factsOfInstance(app, picture, one);
     const list = h("dl", {}, ...facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
-    const had = app.card.contains(document.activeElement);
+    const had = app.card.contains(app.card.getRootNode().activeElement);
     app.card.replaceChildren(h("div", { class: "line" }, title, close), list, ...(isThing ? [] : lens(app, picture, one)));
     if (had) close.focus();
-}
-
-function closeCard(app) {
-    pick(app, null);
-    app.choice.focus();
 }
 
 const whole = (value) => Math.round(value).toLocaleString("en").replaceAll(",", "\u202F");
@@ -972,7 +1020,7 @@ function factsOfInstance(app, picture, one) {
     const across = picture.fullWidth / picture.width, down = picture.fullHeight / picture.height;
     const [x1, y1, x2, y2] = one.box, crop = cut(one, app.view.mask_threshold), verdict = app.verdicts[one.row];
     const facts = [
-        ["is", verdict === "dropped" ? "dropped: its score is below the threshold" : verdict || "of a class that is not shown"],
+        ["is", verdict === "dropped" ? "dropped: its score is below the threshold" : verdict],
         ["box", `${whole((x2 - x1) * across)} x ${whole((y2 - y1) * down)} at (${whole(x1 * across)}, ${whole(y1 * down)})`],
         ["area", `${whole(crop.area * across * down)} pixels`],
     ];
@@ -980,12 +1028,13 @@ function factsOfInstance(app, picture, one) {
     const best = bestThing(app, picture, one.row);
     if (!best.iou) return [...facts, ["overlaps", "nothing that is there"]];
     const thing = picture.things[best.row], name = app.scene.categories[thing.label];
-    facts.push(["best match", `${name}${thing.crowd ? " (crowd)" : ""}, IoU ${best.iou.toFixed(2)}`]);
+    const other = thing.label === one.label ? "" : `${name}, `;
+    facts.push(["best match", `${other}${thing.crowd ? "crowd, " : ""}IoU ${best.iou.toFixed(2)}`]);
     const rival = app.matches.findIndex((row, i) => row === best.row && i !== one.row);
     if (app.matches[one.row] === -1 && thing.label !== one.label) facts.push(["so", `the class is wrong: it is a ${name}`]);
     else if (app.matches[one.row] === -1 && best.iou < 0.5) facts.push(["so", "the mask fits too little: an IoU of 0.5 makes a hit"]);
     else if (app.matches[one.row] === -1 && rival >= 0)
-        facts.push(["rival", `the one with score ${picture.instances[rival].score.toFixed(2)} took its match`]);
+        facts.push(["rival", `the one with score ${twoDigits(picture.instances[rival].score)} took its match`]);
     return facts;
 }
 
@@ -1002,7 +1051,8 @@ function bestThing(app, picture, row) {
 const overlap = (crop, thing) => ratio(sharedPixels(crop, thing.mask), crop.area, thing);
 
 function factsOfThing(app, picture, thing) {
-    const facts = [["is", "missed"], ["area", `${whole(thing.fullArea)} pixels`]];
+    const isMissed = app.now.missed.includes(thing.row);
+    const facts = [["is", isMissed ? "missed" : "found"], ["area", `${whole(thing.fullArea)} pixels`]];
     let best = null;
     for (const one of picture.instances) {
         const iou = overlap(cut(one, app.view.mask_threshold), thing);
@@ -1010,14 +1060,13 @@ function factsOfThing(app, picture, thing) {
     }
     if (!best) return [...facts, ["so", "nothing was reported here"]];
     const { one, iou } = best, name = app.scene.categories[one.label];
-    facts.push(["nearest", `${name} ${one.score.toFixed(2)}, IoU ${iou.toFixed(2)}`]);
+    facts.push(["nearest", `${name} ${twoDigits(one.score)}, IoU ${iou.toFixed(2)}`]);
+    if (!isMissed) return facts;
     if (iou < 0.5) facts.push(["so", "its mask fits too little: an IoU of 0.5 makes a hit"]);
     else if (one.label !== thing.label) facts.push(["so", "it was found under another name"]);
     else if (app.verdicts[one.row] === "dropped") facts.push(["so", "it was found, but below the score threshold"]);
     return facts;
 }
-
-const LENS = 150;
 
 /** The soft mask, enlarged: where it is cut, what is true, and the IoU for every place to cut. */
 function lens(app, picture, one) {
@@ -1047,7 +1096,9 @@ function lens(app, picture, one) {
     if (thing.row >= 0) line(thingOutline(picture.things[thing.row]), "#fff", 1.5, [6, 3]);
     line(outline(one, at), css(app.scene.colors[one.label]), 2);
     const words = h("div", {}, `grey: ${one.mask ? "the mask" : "the soft mask"}; line: cut at ${at.toFixed(2)}; dots: the box` + (thing.row >= 0 ? "; dashes: the truth" : ""));
-    return [canvas, words, ...(thing.row >= 0 ? [fitCurve(app, picture, one, thing)] : [])];
+    if (thing.row < 0) return [canvas, words];
+    const [plot, fit] = fitCurve(app, picture, one, thing);
+    return [h("div", { class: "line lens" }, canvas, plot), fit, words];
 }
 
 const lensWords = (app, one) => `The soft mask of this ${app.scene.categories[one.label]}, with its outline at ${app.view.mask_threshold.toFixed(2)}`;
@@ -1065,58 +1116,62 @@ function grey({ width, height, values }) {
 /** The IoU with the truth over all mask thresholds, and where we stand. */
 function fitCurve(app, picture, one, { row, iou }) {
     const values = iouCurve(picture, one.row, row), at = app.view.mask_threshold;
-    const place = (threshold, value) => [24 + 150 * threshold, 48 - 44 * value];
+    const place = (threshold, value) => [20 + 100 * threshold, 96 - 88 * value];
     const points = Array.from(values, (value, i) => place((5 + i) / 100, value).map((v) => v.toFixed(1)).join()).join(" ");
     const best = values.indexOf(Math.max(...values)), [x, y] = place(at, iou), [, half] = place(0, 0.5);
     const words = `IoU ${iou.toFixed(2)} at ${at.toFixed(2)}; best ${values[best].toFixed(2)} at ${((5 + best) / 100).toFixed(2)}`;
     const text = (x, y, content, anchor) => s("text", { x, y, "text-anchor": anchor, fill: "currentColor" }, content);
     const plot = s(
         "svg",
-        { role: "img", "aria-label": `IoU over the mask threshold: ${words}`, width: 200, height: 64 },
-        s("path", { d: "M24 4V48H174", fill: "none", stroke: "currentColor" }),
-        s("path", { d: `M24 ${half}H174`, fill: "none", stroke: "currentColor", "stroke-dasharray": "2 3" }),
-        text(20, 12, "1", "end"), text(20, 51, "0", "end"), text(99, 62, "mask threshold", "middle"),
+        { role: "img", "aria-label": `IoU over the mask threshold: ${words}`, width: 124, height: 116 },
+        s("path", { d: "M20 4V96H120", fill: "none", stroke: "currentColor" }),
+        s("path", { d: `M20 ${half}H120`, fill: "none", stroke: "currentColor", "stroke-dasharray": "2 3" }),
+        text(16, 12, "1", "end"), text(16, 99, "0", "end"), text(24, 12, "IoU", "start"), text(70, 112, "mask threshold", "middle"),
         s("polyline", { points, fill: "none", stroke: "currentColor", "stroke-width": 2 }),
         s("circle", { cx: x, cy: y, r: 5, fill: "#D55E00", stroke: "currentColor", "stroke-width": 1.5 }),
     );
-    return h("div", {}, plot, h("div", {}, words));
+    return [plot, h("div", {}, words)];
 }
 
 // ---- when nothing moves -------------------------------------------------------------------------
 
-/** Once a person has stopped: what is heard, and what may come late. */
+/** Once a person has stopped: what may come late. */
 function stop(app) {
+    if (app.scene.several && app.countedAt !== app.view.mask_threshold) return countAll(app); // and then stop again
+    tell(app);
+}
+
+/** What is heard, and what is told of the whole. */
+function tell(app) {
     const { scene, view } = app, picture = shownPicture(app);
-    if (scene.several && app.countedAt !== view.mask_threshold) return countAll(app); // and then stop again
-    if (scene.several) drawGallery(app);
-    say(app, app.counts.textContent);
+    if (app.tallies) sortGallery(app);
+    setText(app.status, app.message || `${app.words} ${app.sums.textContent}`.trim());
     const [score, mask] = [view.score_threshold.toFixed(2), view.mask_threshold.toFixed(2)];
     const classes = [...app.classes.values()].map(({ text }) => text.textContent).join("; ");
-    app.image.alt = `The picture at score threshold ${score}, mask threshold ${mask}. ${app.counts.textContent}${classes ? ` ${classes}.` : ""}`;
-    const marks = (scene.has_target ? "dots: hits, crosses: false alarms" : "dots: kept") + (app.now.ignored.length ? ", rings: dropped or ignored" : ", rings: dropped");
-    app.strip.setAttribute("aria-label", `Scores of ${app.spots.length} instances; ${marks}; the threshold is at ${score}`);
-    app.strip.title = `score (${marks}); drag the threshold, click a mark`;
+    app.image.alt = `The picture at score threshold ${score}, mask threshold ${mask}. ${app.words}${classes ? ` ${classes}.` : ""}`;
+    const shown = plural(app.now.kept.length + app.now.dropped.length, "instance");
+    app.strip.setAttribute("aria-label", `Scores of ${shown}; ${marks(app)}; the threshold is at ${score}`);
     app.curve?.setAttribute("aria-label", app.curveWords ?? "Precision over recall");
-    listInstances(app, picture);
+    listInstances(app);
 }
 
+/** Say something in the place of the counts, until these change. */
 function say(app, text) {
+    app.message = text;
     setText(app.status, text);
-    if (text !== app.counts.textContent) setText(app.counts, text);
+    setText(app.counts, text);
 }
 
-function listInstances(app, picture) {
+/** Fill the list of instances. Where it is right it is left alone: somebody may be looking through it. */
+function listInstances(app) {
+    const { now, picked, choice } = app, group = (label, kind, rows) => ({ label, ones: rows.map((row) => ({ kind, row })) });
+    const groups = [group("Kept", "instance", now.kept), group("Dropped", "instance", now.dropped), group("Missed", "thing", now.missed)];
+    if (picked?.kind === "thing" && !now.missed.includes(picked.row)) groups.push(group("Found", "thing", [picked.row]));
     const option = (one) => h("option", { value: `${one.kind} ${one.row}` }, nameOf(app, one));
-    const rows = (list, kind) => list.map((row) => option({ kind, row }));
-    const group = (label, options) => (options.length ? [fill(h("optgroup", { label }), {}, options)] : []);
-    const none = h("option", { value: "" }, "none: click one, or choose");
-    app.choice.replaceChildren(
-        none,
-        ...group("Kept", rows(app.now.kept, "instance")),
-        ...group("Dropped", rows(app.now.dropped, "instance")),
-        ...group("Missed", rows(app.now.missed, "thing")),
-    );
-    app.choice.value = app.picked ? `${app.picked.kind} ${app.picked.row}` : "";
+    const lists = groups.filter(({ ones }) => ones.length).map(({ label, ones }) => h("optgroup", { label }, ...ones.map(option)));
+    const all = h("select", {}, h("option", { value: "" }, "click one, or choose"), ...lists);
+    if (all.innerHTML !== choice.innerHTML) choice.replaceChildren(...all.children);
+    choice.value = picked ? `${picked.kind} ${picked.row}` : "";
 }
 
 async function copyCode(app, button) {
@@ -1142,7 +1197,8 @@ function save(app) {
     canvas.toBlob((blob) => {
         const link = h("a", { href: URL.createObjectURL(blob), download: "explored.png" });
         link.click();
-        URL.revokeObjectURL(link.href);
+        setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // some browsers fetch it late
+        say(app, `Saved explored.png, ${canvas.width} x ${canvas.height} pixels, among your downloads.`);
     });
 }
 
@@ -1185,7 +1241,7 @@ function unpackPicture(packed, index) {
     return { index, width, height, fullWidth, fullHeight, jpeg: packed.jpeg, instances, things };
 }
 
-// For each instance { soft }, a function that gives the soft values; of boolean masks { mask } as well.
+// For each instance { soft }, a function that gives the soft values, and { small } or { mask } where there is one.
 function unpackMasks({ masks, boxes, size: [width, height] }) {
     const lazy = (make) => {
         let made = null;
@@ -1203,8 +1259,9 @@ function unpackMasks({ masks, boxes, size: [width, height] }) {
     const next = (count) => values.subarray(end, (end += count));
     if (masks.kind === "roi") {
         return (masks.boxes ?? boxes).map((box) => {
-            const probs = next(masks.side ** 2);
-            return { small: { width: masks.side, height: masks.side, values: probs }, ...lazy(() => enlarge(probs, masks.side, box, width, height)) };
+            const side = masks.side, probs = next(side * side);
+            const small = { width: side, height: side, values: probs }; // as the network made it
+            return { small, ...lazy(() => enlarge(probs, side, box, width, height)) };
         });
     }
     return masks.frames.map(([left, top, width, height]) => {
@@ -1249,23 +1306,20 @@ export function decodeRle(text, width, height) {
         bottom = column < last ? height : Math.max(bottom, ((end - 1) % height) + 1);
         area += end - start;
     });
-    if (area === 0) return { ...NOWHERE, values: new Uint8Array(0), area };
-    const crop = { left, top, width: right - left, height: bottom - top, area };
-    const values = new Uint8Array(crop.width * crop.height);
+    if (area === 0) return { left: 0, top: 0, width: 0, height: 0, values: new Uint8Array(), area };
+    const columns = right - left, rows = bottom - top, values = new Uint8Array(columns * rows);
     eachRun((start, end) => {
         for (let place = start, x = Math.floor(start / height) - left; place < end; x++) {
             let y = (place % height) - top;
             const stop = Math.min(y + end - place, height - top);
             place += stop - y;
-            for (; y < stop; y++) values[y * crop.width + x] = 1;
+            for (; y < stop; y++) values[y * columns + x] = 1;
         }
     });
-    return { ...crop, values };
+    return { left, top, width: columns, height: rows, values, area };
 }
 
 // --- Masks -------------------------------------------------------------------------------------------------
-
-const NOWHERE = { left: 0, top: 0, width: 0, height: 0 };
 
 // Put side x side probabilities (uint8) into their box as torchvision does: a rim of zeros, the box larger by
 // as much and in whole pixels, bilinear. Gives 0 to 65535, of the part that lies in the picture.
@@ -1273,28 +1327,24 @@ export function enlarge(probs, side, box, width, height) {
     const [x1, y1, x2, y2] = expandBox(box, side);
     const left = Math.max(x1, 0), top = Math.max(y1, 0);
     const columns = Math.min(x2 + 1, width) - left, rows = Math.min(y2 + 1, height) - top;
-    if (columns <= 0 || rows <= 0) return { ...NOWHERE, values: new Uint16Array(0) };
+    if (columns <= 0 || rows <= 0) return { left: 0, top: 0, width: 0, height: 0, values: new Uint16Array() };
     const across = placesBetween(side + 2, x1, x2, left, columns);
     const down = placesBetween(side + 2, y1, y2, top, rows);
     // First each row of the small mask in the new width. The rim, and what lies behind it, stays 0.
     const wide = new Float64Array((side + 3) * columns), line = new Float64Array(side + 3);
     for (let row = 0, i = columns; row < side; row++) {
         for (let x = 0; x < side; x++) line[x + 1] = 257 * probs[row * side + x];
-        for (let x = 0; x < columns; x++) {
-            const first = line[across.first[x]];
-            wide[i++] = first + across.share[x] * (line[across.first[x] + 1] - first);
-        }
+        for (let x = 0; x < columns; x++) wide[i++] = mix(line, across.first[x], 1, across.share[x]);
     }
     const values = new Uint16Array(rows * columns);
     for (let y = 0, i = 0; y < rows; y++) {
-        const share = down.share[y];
-        for (let above = down.first[y] * columns, below = above + columns; i < (y + 1) * columns; i++) {
-            const first = wide[above++];
-            values[i] = first + share * (wide[below++] - first) + 0.5;
-        }
+        const above = down.first[y] * columns, share = down.share[y];
+        for (let x = 0; x < columns; x++) values[i++] = mix(wide, above + x, columns, share) + 0.5;
     }
     return { left, top, width: columns, height: rows, values };
 }
+
+const mix = (values, at, step, share) => values[at] + share * (values[at + step] - values[at]);
 
 // torchvision's expand_boxes in float32, then whole numbers: the first and the last pixel each way.
 function expandBox(box, side) {
@@ -1320,12 +1370,12 @@ function placesBetween(side, start, end, from, count) {
 
 export const cut = keepLast((instance, threshold) => {
     if (instance.mask) return instance.mask;
-    const { values, ...frame } = instance.soft();
+    const { left, top, width, height, values } = instance.soft();
     const mask = new Uint8Array(values.length);
     const level = Math.floor(threshold * 65535); // whole numbers are compared faster
     let area = 0;
     for (let i = 0; i < values.length; i++) area += mask[i] = values[i] > level ? 1 : 0;
-    return { ...frame, values: mask, area };
+    return { left, top, width, height, values: mask, area };
 });
 
 // Marching squares: a ring goes from one place where the values cross the level to the next, with what is
@@ -1402,10 +1452,11 @@ export const ious = keepLast(({ instances, things }, threshold) => {
 function sharedPixels(a, b) {
     const left = Math.max(a.left, b.left), right = Math.min(a.left + a.width, b.left + b.width);
     const top = Math.max(a.top, b.top), bottom = Math.min(a.top + a.height, b.top + b.height);
+    const values = a.values, others = b.values;
     let count = 0;
     for (let y = top; y < bottom; y++) {
         let i = (y - a.top) * a.width + left - a.left, j = (y - b.top) * b.width + left - b.left;
-        for (let x = left; x < right; x++) count += a.values[i++] & b.values[j++];
+        for (const end = i + right - left; i < end; i++, j++) count += values[i] & others[j];
     }
     return count;
 }
