@@ -131,28 +131,19 @@ def draw_instances(
     if color_by not in ("class", "instance"):
         raise ValueError(f'color_by is "class" or "instance", not {color_by!r}.')
     canvas = to_canvas(image)
-    crops = crops_of(prediction, canvas.shape[1:], mask_threshold)
+    crops = _crops_of(prediction, canvas.shape[1:], mask_threshold)
     frames = frames_of(prediction, crops)
     if color_by == "class":
         color_of = class_colors(prediction)
         colors = [color_of[label] for label in prediction["labels"].tolist()]
     else:
         colors = [CLASS_COLORS[i % len(CLASS_COLORS)] for i in range(len(crops))]
-
-    unit = line_unit(canvas)
     if masks or outlines:
-        areas = [np.count_nonzero(crop.mask.numpy()) for crop in crops]
-        for i in sorted(range(len(crops)), key=lambda i: -areas[i]):  # small ones come to lie over large ones
-            look = {"alpha": alpha if masks else 0.0, "outlines": outlines, "unit": unit}
-            lay(canvas, mask_patch(crops[i], colors[i], **look))
+        paint_masks(canvas, crops, colors, alpha=alpha if masks else 0.0, outlines=outlines)
     if boxes:
-        for frame, color in zip(frames, colors, strict=True):
-            for rows, columns in box_sides(frame, canvas.shape[1:], unit):
-                canvas[:, rows, columns] = np.array(color, np.uint8)[:, None, None]
+        paint_boxes(canvas, frames, colors)
     if labels:
-        spots = label_spots(label_texts(prediction, categories), frames, canvas.shape[1:], unit)
-        for i, label in place_labels(spots, list(range(len(crops)))).items():
-            lay(canvas, label_patch(label, colors[i]))
+        paint_labels(canvas, label_texts(prediction, categories), frames, colors)
     return torch.from_numpy(canvas)
 
 
@@ -188,7 +179,7 @@ def to_canvas(image) -> np.ndarray:
     return np.stack([array] * 3) if array.ndim == 2 else np.moveaxis(array, -1, 0).copy()
 
 
-def line_unit(canvas: np.ndarray) -> float:
+def _line_unit(canvas: np.ndarray) -> float:
     """How many times larger than in a picture of 640 pixels lines and letters are: they grow with the picture."""
     return max(canvas.shape[1:]) / 640
 
@@ -201,7 +192,7 @@ def label_texts(prediction: Prediction, categories: Sequence[str] | None) -> lis
     return [f"{name} {score:.2f}" for name, score in zip(names, prediction["scores"].tolist(), strict=True)]
 
 
-def crops_of(prediction: Prediction, size: tuple[int, int], mask_threshold: float) -> list[Crop]:
+def _crops_of(prediction: Prediction, size: tuple[int, int], mask_threshold: float) -> list[Crop]:
     """Cut every mask down to the rectangle around it: all later work is then done on few pixels."""
     if "masks" not in prediction:
         return [Crop(0, 0, torch.zeros(0, 0, dtype=torch.bool))] * len(prediction["labels"])
@@ -231,18 +222,50 @@ def frames_of(prediction: Prediction, crops: list[Crop]) -> list[Frame]:
     return [tuple(box) for box in boxes.tolist()]
 
 
-class Patch(NamedTuple):
-    """Something to lay on a picture with its corner at (left, top): of each pixel a share stays, and colour comes."""
+def paint_masks(
+    canvas: np.ndarray,
+    crops: list[Crop],
+    colors: list[Color],
+    *,
+    alpha: float,
+    outlines: bool = True,
+    thickness: float = 1.0,
+) -> None:
+    """Fill and outline masks on `canvas`, uint8 [3, H, W], in place, small ones over large ones.
 
-    left: int
-    top: int
-    stays: np.ndarray  # uint16 [h, w], 0 to 256: the share of the picture, in 1/256
-    comes: np.ndarray  # uint16 [3, h, w]: what is added, 256 times a colour's part of it
+    Each mask is blurred, so that its values tell how far a pixel is from the outline: 0 is far outside, 255 deep
+    inside. Two tables say what that means: how much of the picture stays, and how much colour comes to it.
+    """
+    unit = thickness * _line_unit(canvas)
+    tables = _mask_tables(alpha, outlines, unit)
+    # In large pictures, where the outline is many pixels wide, a coarser mask tells the distance as well.
+    coarse, sigma = max(1, int(unit)), max(1.0, unit)
+    margin = math.ceil(2 * sigma) + 1
+    by_area = sorted(
+        zip(crops, colors, strict=True), key=lambda pair: -np.count_nonzero(pair[0].mask.numpy())
+    )
+    for (left, top, mask), color in by_area:
+        height, width = (-(-(side + 2 * margin) // coarse) * coarse for side in mask.shape)
+        padded = np.zeros((height, width), np.uint8)
+        inner = padded[margin:, margin:][: mask.shape[0], : mask.shape[1]]
+        np.multiply(mask.numpy(), np.uint8(255), out=inner)
+        levels = Image.fromarray(padded).reduce(coarse).filter(ImageFilter.GaussianBlur(sigma / coarse))
+        levels = np.array(levels)
+        if coarse > 1:
+            small = torch.from_numpy(levels)[None, None]  # torch enlarges in half of Pillow's time
+            levels = interpolate(small, size=(height, width), mode="bilinear", align_corners=False)[
+                0, 0
+            ].numpy()
+        stays, comes = (table.take(levels, mode="clip") for table in tables)
+        _lay(canvas, left - margin, top - margin, stays, np.array(color, np.uint16)[:, None, None] * comes)
 
 
-def lay(canvas: np.ndarray, patch: Patch) -> None:
-    """Lay a patch on `canvas`, uint8 [3, H, W], in place. What sticks out is cut off."""
-    left, top, stays, comes = patch
+def _lay(canvas: np.ndarray, left: int, top: int, stays: np.ndarray, comes: np.ndarray) -> None:
+    """Lay colour on `canvas`, uint8 [3, H, W], in place, from the corner (left, top) on. What sticks out is cut off.
+
+    stays: uint16 [h, w], 0 to 256, the share of the picture that stays, in 1/256. comes: uint16 [3, h, w], 256 times
+    what is added; together they never reach beyond 255.
+    """
     y1, y2 = max(top, 0), min(top + stays.shape[0], canvas.shape[1])
     x1, x2 = max(left, 0), min(left + stays.shape[1], canvas.shape[2])
     if y1 >= y2 or x1 >= x2:
@@ -253,39 +276,6 @@ def lay(canvas: np.ndarray, patch: Patch) -> None:
     mixed += comes[:, rows, columns]
     mixed >>= 8
     part[:] = mixed
-
-
-def _patch(left: int, top: int, covers: list[tuple[np.ndarray, Color]]) -> Patch:
-    """A patch of coats, one over the other. Of each: how much it covers, [h, w] from 0 to 1, and its colour."""
-    stays, comes = 1.0, 0.0
-    for cover, color in covers:
-        stays = stays * (1 - cover)
-        comes = comes * (1 - cover) + cover * np.array(color, np.float32)[:, None, None]
-    # Rounded down, so that together they never reach beyond 255.
-    return Patch(left, top, (256 * stays).astype(np.uint16), (256 * comes).astype(np.uint16))
-
-
-def mask_patch(crop: Crop, color: Color, *, alpha: float, outlines: bool, unit: float) -> Patch:
-    """Fill and outline one mask.
-
-    The mask is blurred, so that its values tell how far a pixel is from the outline: 0 is far outside, 255 deep
-    inside. Two tables say what that means: how much of the picture stays, and how much colour comes to it.
-    """
-    # In large pictures, where the outline is many pixels wide, a coarser mask tells the distance as well.
-    coarse, sigma = max(1, int(unit)), max(1.0, unit)
-    margin = math.ceil(2 * sigma) + 1
-    height, width = (-(-(side + 2 * margin) // coarse) * coarse for side in crop.mask.shape)
-    padded = np.zeros((height, width), np.uint8)
-    inner = padded[margin:, margin:][: crop.mask.shape[0], : crop.mask.shape[1]]
-    np.multiply(crop.mask.numpy(), np.uint8(255), out=inner)
-    levels = Image.fromarray(padded).reduce(coarse).filter(ImageFilter.GaussianBlur(sigma / coarse))
-    levels = np.array(levels)
-    if coarse > 1:
-        small = torch.from_numpy(levels)[None, None]  # torch enlarges in half of Pillow's time
-        levels = interpolate(small, size=(height, width), mode="bilinear", align_corners=False)[0, 0].numpy()
-    stays, comes = (table.take(levels, mode="clip") for table in _mask_tables(alpha, outlines, unit))
-    comes = np.array(color, np.uint16)[:, None, None] * comes
-    return Patch(crop.left - margin, crop.top - margin, stays, comes)
 
 
 @lru_cache(maxsize=16)
@@ -305,19 +295,23 @@ def _mask_tables(alpha: float, outlines: bool, unit: float) -> tuple[np.ndarray,
     return stays.astype(np.uint16), comes.astype(np.uint16)
 
 
-def box_sides(frame: Frame, size: tuple[int, int], unit: float) -> list[tuple[slice, slice]]:
-    """The four sides of a box in a picture of `size` (height, width): rows and columns of each."""
-    if _is_empty(frame):  # nothing was found, as where a mask is empty
-        return []
-    width = max(1, round(unit))
-    x1, y1, x2, y2 = (round(v) for v in frame)
-    # Kept inside the picture, so that a box around the whole picture still shows.
-    x1, y1 = max(x1, 0), max(y1, 0)
-    x2, y2 = max(min(x2, size[1]), x1 + width), max(min(y2, size[0]), y1 + width)
-    rows, columns = slice(y1, y2), slice(x1, x2)
-    above, below = slice(y1, y1 + width), slice(y2 - width, y2)
-    left, right = slice(x1, x1 + width), slice(x2 - width, x2)
-    return [(above, columns), (below, columns), (rows, left), (rows, right)]
+def paint_boxes(canvas: np.ndarray, frames: list[Frame], colors: list[Color]) -> None:
+    """Draw boxes on `canvas`, uint8 [3, H, W], in place."""
+    width = max(1, round(_line_unit(canvas)))
+    for frame, color in zip(frames, colors, strict=True):
+        if _is_empty(frame):  # nothing was found, as where a mask is empty
+            continue
+        x1, y1, x2, y2 = (round(v) for v in frame)
+        # Kept inside the picture, so that a box around the whole picture still shows.
+        x1, y1 = max(x1, 0), max(y1, 0)
+        x2, y2 = max(min(x2, canvas.shape[2]), x1 + width), max(min(y2, canvas.shape[1]), y1 + width)
+        ink = np.array(color, np.uint8)[:, None, None]
+        canvas[:, y1 : y1 + width, x1:x2] = canvas[:, y2 - width : y2, x1:x2] = ink
+        canvas[:, y1:y2, x1 : x1 + width] = canvas[:, y1:y2, x2 - width : x2] = ink
+
+
+def _is_empty(frame: Frame) -> bool:
+    return frame[0] == frame[2] or frame[1] == frame[3]
 
 
 DEJAVU = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
@@ -395,6 +389,7 @@ def _warn_of_missing_letters(texts: list[str]) -> None:
         )
 
 
+@lru_cache(maxsize=4096)
 def _length(text: str, font_size: int) -> float:
     return sum(_font(font_size, file).getlength(part) for file, part in _runs(text))
 
@@ -413,103 +408,47 @@ class Label(NamedTuple):
     font_size: int
 
 
-class LabelSpots(NamedTuple):
-    """Where the labels of N instances may go: P places, those of one instance together, the best first."""
-
-    texts: list[str]
-    font_size: int  # one for all, so that no label stands out by its letters
-    own: list[slice]  # the places of each instance
-    places: np.ndarray  # int [P, 4]: x1, y1, x2, y2
-    areas: list["Area"]  # places near each other together; each is in one area
-    around: np.ndarray  # int [A, 4]: x1, y1, x2, y2 around the places of each area
-    clashes: dict[int, np.ndarray]  # of a place that a label has taken: the places that overlap it
-
-
-class Area(NamedTuple):
-    """K places near each other, and the M instances whose boxes they may hide: those further away do not matter."""
-
-    places: np.ndarray  # int [K]
-    instances: np.ndarray  # int [M]
-    hides: np.ndarray  # [K, M]: the share of each instance's box that a label there hides
-
-
-def label_spots(texts: list[str], frames: list[Frame], size: tuple[int, int], unit: float) -> LabelSpots:
-    """Find the places where each label may go in a picture of `size` (height, width), and what it hides there."""
+def paint_labels(canvas: np.ndarray, texts: list[str], frames: list[Frame], colors: list[Color]) -> None:
+    """Write the labels of some boxes on `canvas`, uint8 [3, H, W], in place. One that finds no place is left out."""
     _warn_of_missing_letters(texts)
-    font_size, own, places = max(8, round(11 * unit)), [], []
-    for text, frame in zip(texts, frames, strict=True):
+    for i, label in _place_labels(texts, frames, canvas.shape[1:], _line_unit(canvas)).items():
+        _paint_label(canvas, label, colors[i])
+
+
+def _place_labels(
+    texts: list[str], frames: list[Frame], size: tuple[int, int], unit: float
+) -> dict[int, Label]:
+    """Give each label the best place near its box in a picture of `size` (height, width): one after the other."""
+    font_size = max(8, round(11 * unit))  # one for all, so that no label stands out by its letters
+    labels, taken = {}, np.zeros(size, dtype=bool)
+    boxes = np.array(frames).reshape(-1, 4)
+    shares = 1 / ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clip(
+        min=1
+    )  # of a box, per pixel
+    for i, (text, frame) in enumerate(zip(texts, frames, strict=True)):
+        if _is_empty(frame):
+            continue
         width, height = _pill_size(text, font_size)
-        corners = [] if _is_empty(frame) else _places(frame, width, height, size)
-        own.append(slice(len(places), len(places) + len(corners)))
-        places += [(x, y, x + width, y + height) for x, y in corners]
-    places, boxes = np.array(places, dtype=int).reshape(-1, 4), np.array(frames).reshape(-1, 4)
-    areas = _areas(places, boxes)
-    around = np.array([_around(places[area.places]) for area in areas]).reshape(-1, 4)
-    return LabelSpots(texts, font_size, own, places, areas, around, {})
-
-
-def _areas(places: np.ndarray, boxes: np.ndarray) -> list[Area]:
-    """Halve the picture until there are few places in each part, so that time and memory grow with N, not N squared."""
-    areas, parts = [], [(np.arange(len(places)), np.arange(len(boxes)))]
-    while parts:
-        rows, near = parts.pop()
-        if not len(rows):
-            continue
-        inside = places[rows]
-        near = near[_overlap(boxes[near], _around(inside))]
-        if len(rows) > 256:
-            longer = int(np.ptp(inside[:, 1]) > np.ptp(inside[:, 0]))
-            halves = np.array_split(rows[inside[:, longer].argsort(kind="stable")], 2)
-            parts += [(half, near) for half in halves]
-            continue
+        corners = np.array(_places(frame, width, height, size))
+        ends = corners + (width, height)
+        # Only boxes near by are compared, so that memory grows with the number of things, not with its square.
+        near = ((boxes[:, :2] < ends.max(axis=0)) & (boxes[:, 2:] > corners.min(axis=0))).all(axis=1)
         x1, y1, x2, y2 = boxes[near].T
-        across = np.minimum(inside[:, 2:3], x2) - np.maximum(inside[:, 0:1], x1)
-        down = np.minimum(inside[:, 3:4], y2) - np.maximum(inside[:, 1:2], y1)
-        hides = across.clip(min=0) * down.clip(min=0) / ((x2 - x1) * (y2 - y1)).clip(min=1)
-        areas.append(Area(rows, near, hides))
-    return areas
-
-
-def _around(rectangles: np.ndarray) -> np.ndarray:
-    """The rectangle around some, [K, 4] with K >= 1: [4]."""
-    return np.concatenate([rectangles[:, :2].min(axis=0), rectangles[:, 2:].max(axis=0)])
-
-
-def _overlap(rectangles: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Which of the rectangles, [K, 4], overlap the frame: bool [K]."""
-    return ((rectangles[:, :2] < frame[2:]) & (rectangles[:, 2:] > frame[:2])).all(axis=1)
-
-
-def place_labels(spots: LabelSpots, drawn: list[int]) -> dict[int, Label]:
-    """Give each drawn instance's label the best free place, in the order of `drawn`; some find none."""
-    labels, is_drawn = {}, np.zeros(len(spots.texts))
-    is_drawn[drawn] = 1
-    hidden = np.zeros(len(spots.places))
-    for area in spots.areas:
-        hidden[area.places] = area.hides @ is_drawn[area.instances]
-    # A tenth of a box does no harm. Rounded, so that equal places stay equal on every machine.
-    hidden = hidden.round(6).clip(min=0.1)
-    for i in drawn:
-        own = spots.own[i]
-        if own.start == own.stop:
-            continue
-        best = own.start + int(hidden[own].argmin())
-        if hidden[best] > 0.75:
-            continue
-        x1, y1 = spots.places[best, :2].tolist()
-        labels[i] = Label(x1, y1, spots.texts[i], spots.font_size)
-        if best not in spots.clashes:
-            spots.clashes[best] = _clashes(spots, best)
-        hidden[spots.clashes[best]] = np.inf  # taken
+        across = np.minimum(ends[:, :1], x2) - np.maximum(corners[:, :1], x1)
+        down = np.minimum(ends[:, 1:], y2) - np.maximum(corners[:, 1:], y1)
+        hidden = (across.clip(min=0) * down.clip(min=0)) @ shares[near]
+        # A tenth of a box does no harm. Rounded, so that equal places stay equal on every machine.
+        hidden = hidden.round(6).clip(min=0.1)
+        for best in hidden.argsort(kind="stable"):
+            if hidden[best] > 0.75:
+                break
+            left, top = corners[best].tolist()
+            ground = taken[top : top + height, left : left + width]
+            if not ground.any():
+                ground[:] = True
+                labels[i] = Label(left, top, text, font_size)
+                break
     return labels
-
-
-def _clashes(spots: LabelSpots, place: int) -> np.ndarray:
-    """The places that overlap one of them, itself included: int [K]."""
-    taken = spots.places[place]
-    areas = np.flatnonzero(_overlap(spots.around, taken))
-    near = np.concatenate([spots.areas[i].places for i in areas])
-    return near[_overlap(spots.places[near], taken)]
 
 
 def _places(frame: Frame, width: int, height: int, size: tuple[int, int]) -> list[tuple[int, int]]:
@@ -524,26 +463,32 @@ def _places(frame: Frame, width: int, height: int, size: tuple[int, int]) -> lis
     return [(min(max(left, 0), across), min(max(top, 0), down)) for left, top in places]
 
 
-def _is_empty(frame: Frame) -> bool:
-    return frame[0] == frame[2] or frame[1] == frame[3]
-
-
-def label_patch(label: Label, color: Color) -> Patch:
+def _paint_label(canvas: np.ndarray, label: Label, color: Color) -> None:
     """Write a label in black or white on a ground of its colour, with round corners."""
     width, height = _pill_size(label.text, label.font_size)
-    # Drawn large and then shrunk, since Pillow draws round corners with hard steps.
-    scale = 4
-    pill, letters = Image.new("L", (width * scale, height * scale)), Image.new("L", (width, height))
-    box = (0, 0, width * scale - 1, height * scale - 1)
-    ImageDraw.Draw(pill).rounded_rectangle(box, radius=0.3 * height * scale, fill=255)
+    letters = Image.new("L", (width, height))
     left = (width - _length(label.text, label.font_size)) / 2
     for file, part in _runs(label.text):
         font = _font(label.font_size, file)
         middle = (left + font.getlength(part) / 2, height / 2)
         ImageDraw.Draw(letters).text(middle, part, fill=255, font=font, anchor="mm")
         left += font.getlength(part)
-    ground, ink = (np.asarray(image, np.float32) / 255 for image in (pill.reduce(scale), letters))
-    return _patch(label.left, label.top, [(ground, color), (ink, _ink(color))])
+    ground, ink = _pill(width, height), np.asarray(letters, np.float32) / 255
+    ground_color, ink_color = (np.array(c, np.float32)[:, None, None] for c in (color, _ink(color)))
+    stays = 256 * ((1 - ground) * (1 - ink))
+    comes = 256 * (ground * ground_color * (1 - ink) + ink * ink_color)
+    # Rounded down, so that together they never reach beyond 255.
+    _lay(canvas, label.left, label.top, stays.astype(np.uint16), comes.astype(np.uint16))
+
+
+@lru_cache(maxsize=256)
+def _pill(width: int, height: int) -> np.ndarray:
+    """The ground of a label, with round corners: how much of each pixel it covers, [height, width] from 0 to 1."""
+    # Drawn large and then shrunk, since Pillow draws round corners with hard steps.
+    scale = 4
+    pill, corner = Image.new("L", (width * scale, height * scale)), (width * scale - 1, height * scale - 1)
+    ImageDraw.Draw(pill).rounded_rectangle((0, 0, *corner), radius=0.3 * height * scale, fill=255)
+    return np.asarray(pill.reduce(scale), np.float32) / 255
 
 
 def _ink(color: Color) -> Color:

@@ -20,6 +20,8 @@ PACKAGES = (
     "numpy",
     "matplotlib",
     "ipywidgets",
+    "anywidget",
+    "traitlets",
     "scikit-image",
     "scipy",
     "pillow",

@@ -32,11 +32,11 @@ ADDRESS = "somebody/segutils"
 
 # What Colab had in June 2026: https://github.com/googlecolab/backend-info, pip-freeze.gpu.txt.
 INSTALLED = """
-    backcall==0.2.0 debugpy==1.8.15 decorator==4.4.2 entrypoints==0.4 ipykernel==6.17.1 ipython==7.34.0
-    ipython-genutils==0.2.0 ipywidgets==7.7.1 jupyter_client==7.4.9 jupyter_core==5.9.1 jupyterlab_widgets==3.0.16
-    matplotlib-inline==0.2.2 nest-asyncio==1.6.0 parso==0.8.7 pexpect==4.9.0 pickleshare==0.7.5 platformdirs==4.10.0
-    prompt_toolkit==3.0.52 psutil==5.9.5 ptyprocess==0.7.0 Pygments==2.20.0 pyzmq==26.2.1 tornado==6.5.1
-    traitlets==5.7.1 wcwidth==0.7.0 widgetsnbextension==3.6.10
+    anywidget==0.9.21 backcall==0.2.0 debugpy==1.8.15 decorator==4.4.2 entrypoints==0.4 ipykernel==6.17.1
+    ipython==7.34.0 ipython-genutils==0.2.0 ipywidgets==7.7.1 jupyter_client==7.4.9 jupyter_core==5.9.1
+    jupyterlab_widgets==3.0.16 matplotlib-inline==0.2.2 nest-asyncio==1.6.0 parso==0.8.7 pexpect==4.9.0
+    pickleshare==0.7.5 platformdirs==4.10.0 prompt_toolkit==3.0.52 psutil==5.9.5 psygnal==0.15.1 ptyprocess==0.7.0
+    Pygments==2.20.0 pyzmq==26.2.1 tornado==6.5.1 traitlets==5.7.1 wcwidth==0.7.0 widgetsnbextension==3.6.10
 """.split()
 # Taken over from .venv in the versions that are there, since they are large.
 TAKEN_OVER = """

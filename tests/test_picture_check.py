@@ -14,11 +14,13 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 DRAW = "from PIL import Image; display(Image.new('RGB', (20, 10), (200, 30, 30)))"
+EXPLORER = "application/vnd.segutils.explorer+json"
+LEFT = f"display({{'{EXPLORER}': {{'jpeg': 'new'}}, 'text/plain': '%s'}}, raw=True)"
 TEXT = "<PIL.Image.Image image mode=RGB size=20x10>"
 ONE_PIXEL = Image.new("RGB", (20, 10), (200, 30, 30))
 ONE_PIXEL.putpixel((3, 3), (30, 30, 200))
 
-# name: (code, pictures in the notebook, tags, what the report says, or None when the cell passes)
+# name: (code, pictures or data in the notebook, tags, what the report says, or None when the cell passes)
 CELLS = {
     "same": (DRAW, [Image.new("RGB", (20, 10), (200, 30, 30))], [], None),
     "one pixel": (DRAW, [ONE_PIXEL], [], None),
@@ -31,15 +33,18 @@ CELLS = {
     "a warning": ("import warnings; warnings.warn('old')", [], [], "The cell wrote to stderr"),
     "a wrong magic": ("%no_such_magic", [], ["nbval-ignore-output"], "The cell wrote to stderr"),
     "an error": ("1 / 0", [], [], "ZeroDivisionError"),
+    "explored": (LEFT % TEXT, [{EXPLORER: {"jpeg": "old"}, "text/plain": TEXT}], [], None),
+    "other words": (LEFT % "Kept 2", [{EXPLORER: {}, "text/plain": "Kept 3"}], [], "text/plain"),
     "a text": ("print('new')", [], [], "Unexpected output fields from running code: {'stdout'}"),
 }
 
 
-def png_output(picture: Image.Image) -> nbformat.NotebookNode:
-    file = io.BytesIO()
-    picture.save(file, "png")
-    data = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": TEXT}
-    return nbformat.v4.new_output("display_data", data=data)
+def output_of(shown: Image.Image | dict) -> nbformat.NotebookNode:
+    if isinstance(shown, Image.Image):
+        file = io.BytesIO()
+        shown.save(file, "png")
+        shown = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": TEXT}
+    return nbformat.v4.new_output("display_data", data=shown)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +56,7 @@ def report(tmp_path_factory) -> str:
         shutil.copy(ROOT / name, folder / name)
     cells = [
         nbformat.v4.new_code_cell(
-            code, execution_count=count, outputs=list(map(png_output, pictures)), metadata={"tags": tags}
+            code, execution_count=count, outputs=list(map(output_of, pictures)), metadata={"tags": tags}
         )
         for count, (code, pictures, tags, _) in enumerate(CELLS.values(), start=1)
     ]
