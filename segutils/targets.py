@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 from torchvision.ops import masks_to_boxes
 
 from segutils.images import check_float_range
+from segutils.new_classes import check_categories
 from segutils.predictions import check_prediction
 
 Target = dict[str, Tensor]
@@ -50,12 +51,10 @@ def check_targets(dataset: Pairs, categories: Sequence[str]) -> None:
         categories: the names of the classes, "__background__" first.
 
     Raises:
-        TypeError, ValueError: what is wrong with the first bad item, which is named, and what to do.
+        TypeError, ValueError: what is wrong with the categories or with the first bad item, which is named, and what
+            to do.
     """
-    if isinstance(categories, str) or not isinstance(categories, Sequence):
-        raise TypeError(
-            f'categories is the list of class names, "__background__" first, not {categories!r:.40}.'
-        )
+    check_categories(categories)
     for index in range(len(dataset)):
         check_pair(dataset[index], f"dataset[{index}]", len(categories))
 

@@ -1,10 +1,7 @@
 """The training loop: any model that answers with its losses in train mode, as torchvision's detectors do."""
 
 import copy
-import hashlib
 import math
-import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +12,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from segutils.targets import Pairs
-from segutils.validation import CheckedPairs, compute_losses, validate, weigh
-
-History = list[dict[str, float]]
+from segutils.training_curve import History, live_curve
+from segutils.validation import CheckedPairs, compute_losses, validate
 
 
 def train(
@@ -31,7 +27,6 @@ def train(
     checkpoint: str | Path | None = None,
     batch_size: int = 4,
     peak_rate: float = 1e-3,
-    loss_weights: Mapping[str, float] | None = None,
     dtype: torch.dtype | None = None,
     workers: int = 0,
 ) -> tuple[nn.Module, History]:
@@ -58,7 +53,6 @@ def train(
             ends with the same weights as if it had never stopped. None keeps nothing on disk.
         batch_size: pictures a step.
         peak_rate: highest learning rate.
-        loss_weights: factors for parts of the loss, by name; a part that is not named counts once.
         dtype: of the arithmetic. None takes bfloat16 where the machine has units for it, which is up to twice as
             fast, else float32. `torch.float32` gives nearly the same result on every machine.
         workers: processes that read the dataset ahead, each a copy of it. 0 reads between the steps.
@@ -72,10 +66,9 @@ def train(
             needs; the checkpoint is of another run.
         FloatingPointError: the loss or its gradient is not finite; the last checkpoint is left as it was.
     """
-    _check_settings(
-        dataset, validation, dtype, batch_size=batch_size, steps=steps, every=every, patience=patience
-    )
-    device, loss_weights = next(model.parameters()).device, loss_weights or {}
+    counts = {"steps": steps, "every": every, "patience": patience, "batch_size": batch_size}
+    _check_settings(dataset, validation, dtype, counts)
+    device = next(model.parameters()).device
     dtype = _choose_dtype(device) if dtype is None else dtype
     model = _train_mode(copy.deepcopy(model))
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -94,7 +87,7 @@ def train(
 
     def judge() -> None:
         """Judge the averaged model, and keep it if it's the best so far."""
-        history[-1] |= validate(average.module, judged, loss_weights)
+        history[-1] |= validate(average.module, judged)
         if len(_stale(history)) == 0:
             run["best"] = {name: value.clone() for name, value in average.module.state_dict().items()}
 
@@ -105,14 +98,14 @@ def train(
         history.append({"step": 0})
         if judged is not None:
             judge()
-    curve = _live_curve(steps)
+    curve = live_curve(steps)
     done = history[-1]["step"]
     with tqdm(total=steps, initial=done, desc="training", disable=True if curve else None) as bar:
         pairs = CheckedPairs(dataset, model, "dataset", run["seed"])
         for images, targets in () if stop() else _batches(pairs, batch_size, range(done, steps), workers):
             with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
                 terms = compute_losses(model, images, targets)
-                loss = weigh(terms, loss_weights)
+                loss = sum(terms.values())
             optimiser.zero_grad()
             loss.backward()
             norm = nn.utils.clip_grad_norm_(learning, 5)
@@ -203,15 +196,11 @@ def _choose_dtype(device: torch.device) -> torch.dtype:
 
 
 def _check_settings(
-    dataset: Pairs,
-    validation: Pairs | None,
-    dtype: torch.dtype | None,
-    *,
-    patience: int | None,
-    **counts: int,
+    dataset: Pairs, validation: Pairs | None, dtype: torch.dtype | None, counts: dict[str, int | None]
 ) -> None:
-    for name, count in (counts | ({} if patience is None else {"patience": patience})).items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+    for name, count in counts.items():
+        whole = isinstance(count, int) and not isinstance(count, bool) and count >= 1
+        if not whole and (name, count) != ("patience", None):
             raise ValueError(f"{name} must be a whole number of at least 1, not {count!r}")
     for name, pairs in (("dataset", dataset), ("validation", validation)):
         if pairs is not None and not (hasattr(pairs, "__getitem__") and hasattr(pairs, "__len__")):
@@ -225,10 +214,8 @@ def _check_settings(
         raise ValueError(
             f"the dataset has {len(dataset)} items, fewer than one batch of {counts['batch_size']}"
         )
-    if patience is not None and validation is None:
+    if counts["patience"] is not None and validation is None:
         raise ValueError("patience needs validation: pairs of picture and target to judge the model by")
-    if validation is not None and len(validation) == 0:
-        raise ValueError("validation has no pairs: leave it out, or give some")
 
 
 def _load_checkpoint(path: Path, settings: dict, parts: dict) -> dict:
@@ -265,26 +252,3 @@ def _save_checkpoint(path: Path, run: dict, parts: dict) -> None:
     unfinished = path.with_suffix(".part")
     torch.save(run | states, unfinished)
     unfinished.replace(path)
-
-
-def _live_curve(steps: int) -> Callable[..., None] | None:
-    """In a notebook, a function that draws the history; elsewhere None."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if getattr(shell, "kernel", None) is None:
-        return None
-    from segutils.training_curve import live_curve  # matplotlib is needed in notebooks only
-
-    return live_curve(steps)
-
-
-def save_weights(model: nn.Module, folder: Path, name: str) -> Path:
-    """Write a model's state dict in half precision to `folder/NAME-HASH.pth` and return the path.
-
-    HASH is the first 8 digits of the file's SHA-256, as in the names of torchvision's weights.
-    """
-    state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    unnamed = folder / f"{name}.part"
-    torch.save(state, unnamed)
-    digest = hashlib.sha256(unnamed.read_bytes()).hexdigest()
-    return unnamed.replace(folder / f"{name}-{digest[:8]}.pth")

@@ -1,14 +1,16 @@
 """The curve of a training: the loss and its parts, and what validation says."""
 
 import io
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-History = Sequence[dict[str, float]]
+History = list[dict[str, float]]
+"""One dict a step, as `train` returns it."""
 
 # Okabe and Ito's colours, and a line style of its own for each part.
 _PARTS = {
@@ -62,14 +64,12 @@ def _plot_losses(ax: Axes, rows: History, judged: History) -> None:
     others = ("step", "loss", "AP", "AP50")
     parts = [n for n in (rows[0] if rows else ()) if n not in others and not n.startswith("validation_")]
     for name in ("loss", *parts) if rows else ():
-        values = np.array([row[name] for row in rows], dtype=float)
-        sums = np.concatenate([[0], values.cumsum()])
-        first = np.maximum(np.arange(len(values)) + 1 - width, 0)
-        last = np.arange(len(values)) + 1
+        values = [row[name] for row in rows]
+        # The first points have fewer than `width` before them.
+        means = np.convolve(values, np.ones(width))[: len(rows)] / np.arange(1, len(rows) + 1).clip(max=width)
         label, color, line = _PARTS.get(name, (name.removeprefix("loss_"), None, "-"))
         if name == "loss":
             label, color = "total", "black"
-        means = (sums[last] - sums[first]) / (last - first)
         ax.plot(numbers, means, label=label, color=color, ls=line, lw=2 if name == "loss" else 1.2)
     if judged:
         places, losses = [row["step"] for row in judged], [row["validation_loss"] for row in judged]
@@ -95,11 +95,14 @@ def describe_history(history: History, steps: int) -> str:
     return " ".join(words)
 
 
-def live_curve(steps: int) -> Callable[..., None]:
-    """Make a function that draws a history below the cell of a notebook, and draws it anew when it has grown.
+def live_curve(steps: int) -> Callable[..., None] | None:
+    """In a notebook, make a function that draws a history below the cell, and anew when it has grown; elsewhere None.
 
     It is a plain picture, so the last state stays in the file. `finished=True` draws it without waiting.
     """
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if getattr(shell, "kernel", None) is None:
+        return None
     from IPython import display  # only a notebook gets here, and it has IPython
 
     handle = display.DisplayHandle()

@@ -1,8 +1,9 @@
 """Judging a detector while it learns: its losses on pictures that it doesn't learn from, and its precision."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import tee
 
 import numpy as np
 import torch
@@ -111,18 +112,16 @@ def validation_loss(model: nn.Module, pairs: Pairs) -> dict[str, float]:
 
 
 @torch.no_grad()
-def validate(model: nn.Module, pairs: CheckedPairs, loss_weights: Mapping[str, float]) -> dict[str, float]:
+def validate(model: nn.Module, pairs: CheckedPairs) -> dict[str, float]:
     """The model's losses on pairs, and if it's a detector its average precision, as names and figures."""
-    losses = validation_loss(model, pairs)
-    del losses["loss"]
-    row = {"validation_loss": float(weigh(losses, loss_weights))}
-    row |= {f"validation_{name}": value for name, value in losses.items()}
+    row = {f"validation_{name}": value for name, value in validation_loss(model, pairs).items()}
     if isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform):
-        kind, find = ("segm", predict) if isinstance(model, MaskRCNN) else ("bbox", nn.Module.__call__)
-        device, model = next(model.parameters()).device, model.eval()
-        numbers = range(len(pairs))
-        found = (find(model, [pairs[i][0].to(device)])[0] for i in numbers)
-        figures = evaluate(found, (pairs[i][1] for i in numbers), iou_type=kind)
+        has_masks, device = isinstance(model, MaskRCNN), next(model.parameters()).device
+        model.eval()
+        pictures, truths = tee(pairs[index] for index in range(len(pairs)))
+        images = ([image.to(device)] for image, _ in pictures)
+        found = ((predict(model, image) if has_masks else model(image))[0] for image in images)
+        figures = evaluate(found, (target for _, target in truths), iou_type="segm" if has_masks else "bbox")
         row |= {name: figures[name] for name in ("AP", "AP50")}
     return row
 
@@ -136,7 +135,3 @@ def compute_losses(model: nn.Module, images: list[Tensor], targets: list[Target]
         for target, keep in zip(targets, kept)
     ]
     return model([image.to(device) for image in images], targets)
-
-
-def weigh(terms: Mapping, loss_weights: Mapping[str, float]):
-    return sum(loss_weights.get(name, 1.0) * term for name, term in terms.items())

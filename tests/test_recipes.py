@@ -1,8 +1,11 @@
 """The recipes of the bundled weights: scenes on disk are sound, and models train on them."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+from test_validation import picture
 
 from segutils.models import maskrcnn_tabletop
 from segutils.models.downloads import read_weights
@@ -10,7 +13,8 @@ from segutils.models.semantic import fcn_tabletop
 from segutils.tabletop import recipes
 from segutils.tabletop.elsewhere import render_elsewhere
 from segutils.tabletop.recipes import PixelLoss, StoredScenes
-from segutils.training import save_weights, train
+from segutils.training import train
+from segutils.validation import validation_loss
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +84,20 @@ def test_the_tabletop_model_trains_on_stored_scenes_and_its_weights_come_back(sc
     model = maskrcnn_tabletop(_skip_resize=True)
     settings = recipes.TRAINING | {"batch_size": 2}
     trained, _ = train(model, scenes, steps=2, checkpoint=tmp_path / "c.pth", **settings)
-    file = save_weights(trained, tmp_path / "weights", "toy")
+    file = recipes.save_weights(trained, tmp_path / "weights", "toy")
     assert list(file.parent.iterdir()) == [file]
     state = read_weights(file)
     assert {v.dtype for v in state.values()} == {torch.float16, torch.int64}
     maskrcnn_tabletop().load_state_dict(state)
     assert file.stat().st_size < 8e6
+
+
+def test_masks_count_twice_in_copies_while_they_train():
+    model, pairs = maskrcnn_tabletop(min_size=64, max_size=64), [picture(0)]
+    once = validation_loss(model, pairs)
+    model.register_forward_hook(recipes._count_masks_twice)
+    twice = validation_loss(copy.deepcopy(model), pairs)
+    assert twice["loss_mask"] == 2 * once["loss_mask"] > 0
+    assert twice["loss"] == pytest.approx(once["loss"] + once["loss_mask"])
+    assert twice["loss_box_reg"] == once["loss_box_reg"]
+    assert set(model.eval()([pairs[0][0]])[0]) == {"boxes", "labels", "scores", "masks"}

@@ -112,8 +112,10 @@ def test_an_item_of_another_form_is_named():
     ):
         with pytest.raises((TypeError, ValueError), match=message):
             check_targets([item], ["__background__", "a", "b"])
-    with pytest.raises(TypeError, match="categories is the list of class names"):
+    with pytest.raises(TypeError, match="categories is a list of class names"):
         check_targets([(image, target)], 3)
+    with pytest.raises(ValueError, match="The first of the categories is '__background__'"):
+        check_targets([(image, target)], ["a", "b"])
 
 
 def test_detectors_of_boxes_need_no_masks_and_tools_may_round_by_a_pixel():

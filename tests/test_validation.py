@@ -106,7 +106,7 @@ def test_other_detectors_of_torchvision_are_judged_too():
     pairs = [picture(0)]
     for model in other_detectors():
         with unchanged(model.state_dict()):
-            row = validate(model, CheckedPairs(pairs, model, "validation"), {})
+            row = validate(model, CheckedPairs(pairs, model, "validation"))
         parts = [row[name] for name in row if name.startswith("validation_") and name != "validation_loss"]
         assert len(parts) >= 2 and row["validation_loss"] == pytest.approx(sum(parts))
         assert 0 <= row["AP"] <= row["AP50"] <= 1

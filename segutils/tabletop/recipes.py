@@ -9,6 +9,7 @@ which it learns when to say nothing.
 """
 
 import argparse
+import hashlib
 import math
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from segutils.predictions import to_semantic
 from segutils.tabletop.elsewhere import render_elsewhere
 from segutils.tabletop.scene import render_scene
 from segutils.targets import make_target
-from segutils.training import save_weights, train
+from segutils.training import train
 
 TRAINING_SEEDS = range(1_000_000, 2_000_000)
 VALIDATION_SEEDS = range(10_000, 10_200)  # for choosing between runs
@@ -162,7 +163,8 @@ def train_tabletop(folder: Path, device: str) -> Path:
     model, _ = train(model, tables, steps=6000, checkpoint=folder / "tabletop_1.pth", **TRAINING)
     # Wider things to say no to; and twice the weight for the masks, which are what the first run does worst.
     everything = StoredScenes(folder / "everything", 6000, 2500)
-    settings = TRAINING | {"peak_rate": 1.5e-3, "loss_weights": {"loss_mask": 2.0}}
+    model.register_forward_hook(_count_masks_twice)  # which the copies that are trained keep
+    settings = TRAINING | {"peak_rate": 1.5e-3}
     model, _ = train(model, everything, steps=4500, checkpoint=folder / "tabletop_2.pth", **settings)
     # The same once more, on tables that the model hasn't seen.
     unseen = StoredScenes(folder / "unseen", 6000, 2500, first=6000)
@@ -174,6 +176,11 @@ def train_tabletop(folder: Path, device: str) -> Path:
     return save_weights(model, folder, "maskrcnn_tabletop")
 
 
+def _count_masks_twice(model: nn.Module, _inputs: tuple, output: dict | list) -> dict | list:
+    """Double one of the losses, which a detector returns in train mode."""
+    return output | {"loss_mask": 2 * output["loss_mask"]} if model.training else output
+
+
 def train_semantic(folder: Path, device: str) -> Path:
     """Train the bundled FCN, which begins with what the detector has learnt, and return the file of its weights."""
     model = PixelLoss(fcn_tabletop())
@@ -183,6 +190,19 @@ def train_semantic(folder: Path, device: str) -> Path:
     model.to(device, memory_format=torch.channels_last)
     model, _ = train(model, tables, steps=3000, checkpoint=folder / "semantic.pth", **TRAINING)
     return save_weights(model.model, folder, "fcn_tabletop")
+
+
+def save_weights(model: nn.Module, folder: Path, name: str) -> Path:
+    """Write a model's state dict in half precision to `folder/NAME-HASH.pth` and return the path.
+
+    HASH is the first 8 digits of the file's SHA-256, as in the names of torchvision's weights.
+    """
+    state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    unnamed = folder / f"{name}.part"
+    torch.save(state, unnamed)
+    digest = hashlib.sha256(unnamed.read_bytes()).hexdigest()
+    return unnamed.replace(folder / f"{name}-{digest[:8]}.pth")
 
 
 def main() -> None:
