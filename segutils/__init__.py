@@ -1,12 +1,12 @@
 """segutils: the small module that the course's notebooks call.
 
-Each stage has a file of its own, from `images` to `evaluation`. The folders `models`, `explorer` and `tabletop` hold
-what is larger, and what these files can do without.
+Each stage has a file of its own, from `images` to `training`. The folders (`annotations`, `doctor`, `explorer`,
+`folder`, `models`, `tabletop`) hold what is larger, and what these files can do without.
 """
 
 try:
     # Pictures in
-    from segutils.images import DATA_DIR, PHOTO_CREDITS, ImageLoadError
+    from segutils.images import DATA_DIR, ImageLoadError
     from segutils.images import load_image, load_mask, resize, sample_images
 
     # Models, and what they return
@@ -85,7 +85,6 @@ __all__ = [
     "DownloadError",
     "ImageLoadError",
     "MaskRCNN_Tabletop_Weights",
-    "PHOTO_CREDITS",
     "RoIMasks",
     "SKY_CATEGORIES",
     "add_classes",

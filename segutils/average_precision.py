@@ -57,11 +57,9 @@ def evaluate(
     """
     from faster_coco_eval import COCO, COCOeval_faster  # of the extra "evaluation"; nobody else needs it
 
-    if iou_type not in ("segm", "bbox"):
-        raise ValueError(f'iou_type must be "segm" (masks) or "bbox" (boxes), not {iou_type!r}.')
     found, true, images = [], [], []
-    key = {"segm": "masks", "bbox": "boxes"}[iou_type]
-    for number, (prediction, target) in enumerate(pair_up(predictions, targets, key, categories), start=1):
+    pairs = pair_up(predictions, targets, iou_type, categories)
+    for number, (prediction, target) in enumerate(pairs, start=1):
         if iou_type == "segm":
             sizes = []
             for which, one, instances in (("prediction", prediction, found), ("target", target, true)):
@@ -100,13 +98,16 @@ def evaluate(
 def pair_up(
     predictions: Iterable[Prediction],
     targets: Iterable[Prediction],
-    key: str,
+    iou_type: str,
     categories: Sequence[str] | None = None,
 ) -> Iterator[tuple[Prediction, Prediction]]:
-    """Go through predictions and targets side by side, and check that they are sound and have `key`.
+    """Go through predictions and targets side by side, and check that they are sound and have what is compared.
 
     Raises `TypeError` or `ValueError` as `evaluate` does.
     """
+    if iou_type not in ("segm", "bbox"):
+        raise ValueError(f'iou_type must be "segm" (masks) or "bbox" (boxes), not {iou_type!r}.')
+    key = {"segm": "masks", "bbox": "boxes"}[iou_type]
     for name, many in (("predictions", predictions), ("targets", targets)):
         if isinstance(many, dict) or not isinstance(many, Iterable):
             hint = f" Put it in a list: [{name[:-1]}]." if isinstance(many, dict) else ""

@@ -88,13 +88,10 @@ def find_errors(
     Raises:
         TypeError, ValueError: as `evaluate` does.
     """
-    if iou_type not in ("segm", "bbox"):
-        raise ValueError(f'iou_type must be "segm" (masks) or "bbox" (boxes), not {iou_type!r}.')
-    key = {"segm": "masks", "bbox": "boxes"}[iou_type]
     verdicts: list[_Verdict] = []
     missed: list[tuple[Error, int]] = []  # and the label of each
     things: list[int] = []  # the labels of all
-    for picture, (prediction, target) in enumerate(pair_up(predictions, targets, key, categories)):
+    for picture, (prediction, target) in enumerate(pair_up(predictions, targets, iou_type, categories)):
         if iou_type == "segm":
             check_sizes(picture + 1, *(_image_size(one["masks"]) for one in (prediction, target)))
         things += target["labels"][~crowd_rows(target)].tolist()

@@ -25,17 +25,6 @@ DATA_DIR: Path = _PACKAGE / "data" if (_PACKAGE / "data").is_dir() else _PACKAGE
 MAX_PIXELS = 50_000_000
 """The largest picture `load_image` opens, in pixels: what large phone cameras take, and 150 MB when decoded."""
 
-PHOTO_CREDITS: dict[str, str] = {
-    "astronaut": "Eileen Collins; photograph: NASA, public domain",
-    "chelsea": "Chelsea the cat; photograph: Stefan van der Walt, CC0",
-    "coffee": "a cup at Pikolo Espresso Bar; photograph: Rachel Michetti, CC0",
-    "coins": "Greek coins from Pompeii; Brooklyn Museum Collection",
-    "grace_hopper": "Grace Hopper; photograph: James S. Davis, US Navy, public domain",
-    "hubble": "Hubble eXtreme Deep Field; NASA, public domain",
-    "ihc": "stained colon tissue; Center for Microscopy And Molecular Imaging",
-}
-"""Who and what is in the photographs of `sample_images`, who took them, and their licence."""
-
 _SKIMAGE_SAMPLES = {
     "astronaut": "astronaut.png",
     "chelsea": "chelsea.png",

@@ -87,12 +87,6 @@ def zoom(ax: Axes, boxes: Tensor, picture: Tensor, margin: float = 0.25) -> None
     ax.set(xlim=(x - scale * width, x + scale * width), ylim=(y + scale * height, y - scale * height))
 
 
-def draw_text(ax: Axes, x: float, y: float, text: str, color: str = "black", **options) -> None:
-    """Write on a picture, on a white ground. `options` go to `Axes.text`."""
-    ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "boxstyle": "round,pad=0.2"}
-    ax.text(x, y, text, **{"color": color, "fontsize": 9, "bbox": ground, "clip_on": True} | options)
-
-
 def draw_heat(ax: Axes, picture: Tensor, scores: Tensor, cell: float) -> None:
     """Draw the picture under a heat map [rows, columns] of scores 0 to 1, whose cells have `cell` pixels a side."""
     rows, columns = scores.shape
