@@ -366,6 +366,22 @@ def test_build_executes_and_links_and_cleans(course, capsys):
     tool.main("verify")
 
 
+def test_a_new_notebook_is_linked_from_its_neighbours_and_may_end_with_code(course):
+    tool.main("build")
+    second = (course / "02_b.ipynb").read_text("utf-8")
+    cells = [new_markdown_cell("# 01 Between\n\n**Time**: 1 minute."), new_code_cell("print(1)")]
+    nbformat.write(new_notebook(cells=cells), course / "01_new.ipynb")
+    tool.main("build", str(course / "01_new.ipynb"))
+    first, new = (read(course / name) for name in ("00_a.ipynb", "01_new.ipynb"))
+    assert first.cells[-1].source == "End.\n\nNext: [01 Between](01_new.ipynb)"
+    links = "Previous: [00 First](00_a.ipynb) | Next: [02 Second](02_b.ipynb)"
+    assert [cell.source for cell in new.cells[2:]] == ["print(1)", links]
+    changed = (course / "02_b.ipynb").read_text("utf-8")
+    assert changed == second.replace(
+        "Previous: [00 First](00_a.ipynb)", "Previous: [01 Between](01_new.ipynb)"
+    )
+
+
 def test_a_notebook_that_fails_is_left_as_it_was(course):
     notebook = read(course / "00_a.ipynb")
     notebook.cells[1].source = "1 / 0"

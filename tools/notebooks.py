@@ -101,6 +101,8 @@ def navigation(path: Path) -> str:
 
 def generate(notebook: NotebookNode, path: Path) -> None:
     """Write badge, links and the first code cell into a notebook, in place."""
+    if notebook.cells[-1].cell_type != "markdown":  # an exercise, say: the links need a place
+        notebook.cells.append(nbformat.v4.new_markdown_cell(id="links"))
     first, last = notebook.cells[0], notebook.cells[-1]
     badge = f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({colab_link(path)})" if repository() else ""
     heading, *body = [line for line in first.source.split("\n") if not is_generated(line)]
@@ -220,8 +222,18 @@ def build(paths: list[Path]) -> None:
         fold_solutions(notebook)
         _write(path, nbformat.writes(notebook) + "\n")
         subprocess.run([*NBSTRIPOUT, str(path)], check=True)
-    _write(README, generated_readme(README.read_text("utf-8")))
+    regenerate()
     teaching.main()
+
+
+def regenerate() -> None:
+    """Bring what is generated up to date in README.md and in all notebooks, without executing them."""
+    _write(README, generated_readme(README.read_text("utf-8")))
+    for path in notebooks():
+        notebook = _read(path)
+        generate(notebook, path)
+        if notebook != _read(path):  # such as the neighbours of a new one
+            _write(path, nbformat.writes(notebook) + "\n")
 
 
 def drop_widgets(notebook: NotebookNode) -> None:
@@ -244,11 +256,7 @@ def main(command: str = "", *arguments: str) -> None:
         verify(notebooks())
     elif command == "colab" and len(arguments) == 1:
         set_repository(arguments[0])
-        _write(README, generated_readme(README.read_text("utf-8")))
-        for path in notebooks():
-            notebook = _read(path)
-            generate(notebook, path)
-            _write(path, nbformat.writes(notebook) + "\n")
+        regenerate()
     else:
         sys.exit(__doc__)
 
