@@ -399,6 +399,13 @@ def test_on_paper_there_is_the_text_alone(site, page):
     assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
 
 
+@pytest.mark.parametrize("paper", ["A4", "Letter"])
+def test_the_cheat_sheet_is_one_page_of_paper(site, page, paper):
+    page.goto((site / "docs" / "cheat_sheet.html").as_uri())
+    printed = page.pdf(format=paper, prefer_css_page_size=True)
+    assert len(re.findall(rb"/Type /Page\b", printed)) == 1
+
+
 # --- workflows: their syntax; nothing here runs them ---------------------------------------------------------
 
 
