@@ -39,7 +39,7 @@ const STYLE = `
 .segutils-explorer .body { display: grid; grid-template-columns: minmax(0, 1fr) 272px; gap: 8px 18px; align-items: start; }
 .segutils-explorer .stage { position: relative; overflow: hidden; touch-action: pan-x pan-y; cursor: crosshair; }
 .segutils-explorer .stage img { position: absolute; left: 0; top: 0; max-width: none; margin: 0; border: 0; border-radius: 0;
-    transform-origin: 0 0; will-change: transform; }
+    transform-origin: 0 0; }
 .segutils-explorer .stage canvas { position: absolute; left: 0; top: 0; will-change: transform; }
 .segutils-explorer .tip { position: absolute; pointer-events: none; padding: 1px 6px; border-radius: 4px; max-width: 260px;
     overflow-wrap: anywhere; background: #222; color: #fff; border: 1px solid #fff; }
@@ -586,20 +586,23 @@ function drawPicture(app, picture) {
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, app.canvas.width, app.canvas.height);
     toPicture();
+    const instance = (row) => ({ kind: "instance", row }), missed = (view.missed ? now.missed : []).map((row) => ({ kind: "thing", row }));
+    const look = (threshold, alpha, width, isDashed = false) => ({ threshold, alpha, width, isDashed, key: [threshold, alpha, width, isDashed, app.scale].join() });
+    const mask = look(at, view.masks ? view.alpha : 0, view.outlines ? 2 : 0), white = look(0.5, 0, 1.4), dashed = look(at, 0, 1.4, true);
     // The largest first, so that small ones come to lie over them.
-    const bySize = (rows) => [...rows].sort((a, b) => cut(picture.instances[b], at).area - cut(picture.instances[a], at).area);
-    const mask = { alpha: view.masks ? view.alpha : 0, width: view.outlines ? 2 : 0 }, ghost = { alpha: 0, width: 1.4 };
-    const draw = ({ kind, row }, look) => {
-        const one = lookUp(picture, { kind, row });
-        const color = kind === "thing" ? [255, 255, 255] : scene.colors[one.label];
-        const isSharp = app.zoom > 1 || look.lit; // outlines are slower, but good at any size
-        if (isSharp) drawOutline(context, kind === "thing" ? thingOutline(one) : outline(one, at), css(color), look, 1 / scale);
-        else drawSprite(context, one, kind === "thing" ? 0.5 : at, color, look, app.scale);
+    const areas = picture.instances.map((one) => cut(one, at).area), bySize = [...now.kept].sort((a, b) => areas[b] - areas[a]);
+    const drawn = [
+        ...(view.dropped ? now.dropped : []).map((row) => [instance(row), dashed]),
+        ...(mask.alpha || mask.width ? bySize : []).map((row) => [instance(row), mask]),
+        ...missed.map((one) => [one, white]),
+    ];
+    const outlined = ([one, look]) => {
+        const path = one.kind === "thing" ? thingOutline(lookUp(picture, one)) : outline(lookUp(picture, one), at);
+        drawOutline(context, path, css(colorOf(app, picture, one)), look, 1 / scale);
     };
-    if (view.dropped) for (const row of now.dropped) draw({ kind: "instance", row }, { ...ghost, isDashed: true });
-    if (view.masks || view.outlines) for (const row of bySize(now.kept)) draw({ kind: "instance", row }, mask);
-    const missed = (view.missed ? now.missed : []).map((row) => ({ kind: "thing", row }));
-    for (const one of missed) draw(one, ghost);
+    // Outlines are good at any size, pixels are quicker.
+    if (app.zoom > 1) drawn.forEach(outlined);
+    else context.drawImage(layMasks(app, picture, drawn), 0, 0);
     if (view.boxes) {
         context.setTransform(1, 0, 0, 1, 0, 0);
         for (const row of now.kept) {
@@ -611,9 +614,12 @@ function drawPicture(app, picture) {
         }
         toPicture();
     }
-    for (const one of [app.picked, app.pointed]) if (one) draw(one, { alpha: 0.6, width: 3.5, lit: true });
-    if (view.labels) drawLabels(app, picture, [...now.kept.map((row) => ({ kind: "instance", row })), ...missed]);
+    for (const one of [app.picked, app.pointed]) if (one) outlined([one, { alpha: 0.6, width: 3.5 }]);
+    if (view.labels) drawLabels(app, picture, [...now.kept.map(instance), ...missed]);
 }
+
+const WHITE = [255, 255, 255];
+const colorOf = (app, picture, one) => (one.kind === "thing" ? WHITE : app.scene.colors[lookUp(picture, one).label]);
 
 /** Fill and stroke an outline; `pixel` is the size of a pixel of the screen in those of the picture. */
 function drawOutline(context, path, color, { alpha, width, isDashed }, pixel) {
@@ -631,48 +637,101 @@ function drawOutline(context, path, color, { alpha, width, isDashed }, pixel) {
     context.globalAlpha = 1;
 }
 
-const sprites = new WeakMap();
-
-/** Draw a mask from pixels that are kept until its look changes: far quicker than an outline. */
-function drawSprite(context, one, threshold, color, look, scale) {
-    const key = [threshold, color, look.alpha, look.width, look.isDashed, scale].join();
-    let sprite = sprites.get(one);
-    if (sprite?.key !== key) {
-        // Of a thing, as of a boolean mask, there are only 0 and 1.
-        const field = one.soft ? one.soft() : { ...one.mask, values: one.mask.values.map((v) => v && 255) };
-        const level = one.soft ? threshold * 65535 : 127.5;
-        sprite = { key, field, canvas: makeSprite(field, level, color, look, scale) };
-        sprites.set(one, sprite);
+/** Lay masks over each other, the first at the bottom, in pixels of the picture. What is as it was before stays. */
+function layMasks(app, picture, drawn) {
+    const { width, height } = picture;
+    if (app.layer?.picture !== picture) {
+        const canvas = h("canvas", { width, height }), context = canvas.getContext("2d"), image = context.createImageData(width, height);
+        app.layer = { picture, canvas, context, image, pixels: new Int32Array(image.data.buffer), sprites: new Set() };
     }
-    if (sprite.field.width) context.drawImage(sprite.canvas, sprite.field.left - RIM, sprite.field.top - RIM);
+    const { canvas, context, image, pixels, sprites: before } = app.layer, sprites = (app.layer.sprites = new Set());
+    for (const [one, look] of drawn) sprites.add(spriteOf(lookUp(picture, one), colorOf(app, picture, one), look, app.scale));
+    const changed = [...before].filter((sprite) => !sprites.has(sprite)).concat([...sprites].filter((sprite) => !before.has(sprite)));
+    const all = { left: 0, top: 0, width, height }, area = changed.reduce((sum, sprite) => sum + sprite.width * sprite.height, 0);
+    for (const part of 2 * area < width * height ? changed : [all]) {
+        const left = Math.max(part.left, 0), right = Math.min(part.left + part.width, width);
+        const top = Math.max(part.top, 0), bottom = Math.min(part.top + part.height, height);
+        if (left >= right || top >= bottom) continue;
+        for (let y = top; y < bottom; y++) pixels.fill(0, y * width + left, y * width + right);
+        for (const sprite of sprites) {
+            const start = Math.max(left, sprite.left), count = Math.min(right, sprite.left + sprite.width) - start;
+            const last = Math.min(bottom, sprite.top + sprite.height);
+            for (let y = Math.max(top, sprite.top); y < last; y++)
+                blend(pixels, y * width + start, sprite.pixels, (y - sprite.top) * sprite.width + start - sprite.left, count);
+        }
+        context.putImageData(image, 0, 0, left, top, right - left, bottom - top);
+    }
+    return canvas;
+}
+
+/** Lay pixels over others, `count` of them, as a canvas does. */
+function blend(pixels, i, over, j, count) {
+    for (const end = j + count; j < end; i++, j++) {
+        const above = over[j], below = pixels[i];
+        if (!above) continue;
+        if (!below) {
+            pixels[i] = above;
+            continue;
+        }
+        const alpha = above >>> 24, both = 255 * alpha + (below >>> 24) * (255 - alpha); // 255 times the new alpha
+        const share = Math.round((65280 * alpha) / both), rest = 256 - share;
+        const redBlue = (Math.imul(below & 0xff00ff, rest) + Math.imul(above & 0xff00ff, share)) >>> 8;
+        const green = (Math.imul((below >>> 8) & 255, rest) + Math.imul((above >>> 8) & 255, share)) >>> 8;
+        pixels[i] = (Math.round(both / 255) << 24) | (redBlue & 0xff00ff) | (green << 8);
+    }
 }
 
 const RIM = 3; // pixels that a line may reach beyond the values
 const STEPS = 8; // in a pixel, of the distance to the outline
+const reliefs = new WeakMap(), sprites = new WeakMap(), tables = new Map();
 
-/**
- * Paint a mask. How far a pixel is from the outline follows from its value and from how steeply the values rise there.
- * One table says for each distance how much of the fill, of a dark rim and of the line lies there.
- */
-function makeSprite({ width, height, values }, level, color, { alpha, width: thickness, isDashed }, scale) {
-    const columns = width + 2 * RIM, rows = height + 2 * RIM, padded = new Int32Array(columns * rows);
+/** The values of a mask with a rim of zeros, and how steeply they rise at each pixel. Kept: it is the same for all thresholds. */
+function reliefOf(one) {
+    if (reliefs.has(one)) return reliefs.get(one);
+    // Of a thing there are only 0 and 1.
+    const { left, top, width, height, values } = one.soft?.() ?? { ...one.mask, values: one.mask.values.map((value) => value && 255) };
+    const columns = width + 2 * RIM, rows = height + 2 * RIM, padded = new Uint16Array(columns * rows), steep = new Float32Array(columns * rows);
     for (let y = 0; y < height; y++) padded.set(values.subarray(y * width, (y + 1) * width), (y + RIM) * columns + RIM);
-    const canvas = h("canvas", { width: columns, height: rows }), context = canvas.getContext("2d");
-    const image = context.createImageData(columns, rows), pixels = new Uint32Array(image.data.buffer);
-    const half = thickness / 2 / scale, reach = thickness ? half + 0.9 / scale + 0.5 : 0.5, inside = coats(1e3, half, color, alpha, thickness, scale);
-    const table = Uint32Array.from({ length: Math.ceil(2 * reach * STEPS) + 2 }, (_, i) => coats(i / STEPS - reach, half, color, alpha, thickness, scale));
-    for (let y = 1; y < rows - 1; y++) {
-        for (let x = 1, i = y * columns + 1; x < columns - 1; x++, i++) {
-            const value = padded[i], above = value - level;
-            const across = Math.max(Math.abs(padded[i + 1] - value), Math.abs(value - padded[i - 1]));
-            const down = Math.max(Math.abs(padded[i + columns] - value), Math.abs(value - padded[i - columns]));
-            const steep = across * across + down * down;
-            if (above * above >= reach * reach * steep) pixels[i] = above > 0 ? inside : 0;
-            else if (!isDashed || (x + y) & 4) pixels[i] = table[Math.round((above / Math.sqrt(steep) + reach) * STEPS)];
-        }
+    for (let i = columns; i < padded.length - columns; i++) {
+        const value = padded[i];
+        const across = Math.max(Math.abs(padded[i + 1] - value), Math.abs(value - padded[i - 1]));
+        const down = Math.max(Math.abs(padded[i + columns] - value), Math.abs(value - padded[i - columns]));
+        steep[i] = Math.sqrt(across * across + down * down);
     }
-    context.putImageData(image, 0, 0);
-    return canvas;
+    const relief = { left: left - RIM, top: top - RIM, width: columns, height: rows, padded, steep };
+    reliefs.set(one, relief);
+    return relief;
+}
+
+/** Paint a mask into pixels, which are kept until its look changes. */
+function spriteOf(one, color, look, scale) {
+    const last = sprites.get(one);
+    if (last?.key === look.key) return last;
+    const { left, top, width, height, padded, steep } = reliefOf(one), pixels = last?.pixels ?? new Int32Array(padded.length);
+    const { reach, inside, table } = tableOf(color, look, scale), level = look.threshold * (one.soft ? 65535 : 255);
+    // How far a pixel is from the outline follows from its value and from how steeply the values rise there.
+    for (let y = 0, i = 0; y < height; y++)
+        for (let x = 0; x < width; x++, i++) {
+            const above = padded[i] - level, far = reach * steep[i];
+            if (above >= far) pixels[i] = inside;
+            else if (above <= -far || (look.isDashed && !((x + y) & 4))) pixels[i] = 0;
+            else pixels[i] = table[Math.round((above / steep[i] + reach) * STEPS)];
+        }
+    const sprite = { key: look.key, left, top, width, height, pixels };
+    sprites.set(one, sprite);
+    return sprite;
+}
+
+/** For each distance from an outline, how much of the fill, of a dark rim and of the line lies there, as a pixel. */
+function tableOf(color, { alpha, width }, scale) {
+    const key = [color, alpha, width, scale].join(), half = width / 2 / scale, reach = width ? half + 0.9 / scale + 0.5 : 0.5;
+    if (tables.size > 500) tables.clear();
+    if (!tables.has(key)) {
+        const pixel = (distance) => coats(distance, half, color, alpha, width, scale);
+        const table = Int32Array.from({ length: Math.ceil(2 * reach * STEPS) + 2 }, (_, i) => pixel(i / STEPS - reach));
+        tables.set(key, { reach, inside: pixel(1e3), table });
+    }
+    return tables.get(key);
 }
 
 /** The colour, as a pixel of ImageData, at a distance from the outline: positive inside. */
@@ -683,7 +742,7 @@ function coats(distance, half, color, alpha, thickness, scale) {
     const opacity = 1 - (1 - fill) * (1 - rim) * (1 - line);
     const share = opacity && (fill * (1 - rim) * (1 - line) + line) / opacity; // of the colour; the rest is black
     const [red, green, blue] = color.map((value) => Math.round(value * share));
-    return ((Math.round(255 * opacity) << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+    return (Math.round(255 * opacity) << 24) | (blue << 16) | (green << 8) | red;
 }
 
 const CELL = 4; // pixels: labels keep to a grid, on which it is quick to see what is free
@@ -694,8 +753,7 @@ function drawLabels(app, picture, drawn) {
     const scale = app.scale * app.zoom, columns = Math.ceil(width / CELL) + 1, taken = new Uint8Array(columns * (Math.ceil(height / CELL) + 1));
     context.setTransform(1, 0, 0, 1, 0, 0);
     for (const one of drawn) {
-        const color = one.kind === "thing" ? [255, 255, 255] : app.scene.colors[picture.instances[one.row].label];
-        const pill = pillOf(app, nameOf(app, one, 24), color);
+        const pill = pillOf(app, nameOf(app, one, 24), colorOf(app, picture, one));
         const [w, hh] = [pill.width / sharp, pill.height / sharp];
         const frame = one.kind === "thing" ? frameOf(picture.things[one.row].mask) : picture.instances[one.row].box;
         const [x1, y1, x2, y2] = frame.map((value, i) => value * scale + (i % 2 ? app.panY : app.panX));
