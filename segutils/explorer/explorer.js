@@ -540,6 +540,8 @@ function count(app) {
     }
 }
 
+const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+
 function setText(element, text) {
     if (element.textContent !== text) element.textContent = text;
 }
@@ -1097,23 +1099,20 @@ function factsOfInstance(app, picture, one) {
 }
 
 function bestThing(app, picture, row) {
-    const count = picture.things.length, crop = cut(picture.instances[row], app.view.mask_threshold);
     let best = { row: -1, iou: 0 };
-    for (let i = 0; i < count; i++) {
-        const iou = overlap(crop, picture.things[i]);
-        if (iou > best.iou) best = { row: i, iou };
+    for (const thing of picture.things) {
+        const iou = overlap(picture.instances[row], thing, app.view.mask_threshold);
+        if (iou > best.iou) best = { row: thing.row, iou };
     }
     return best;
 }
-
-const overlap = (crop, thing) => ratio(sharedPixels(crop, thing.mask), crop.area, thing);
 
 function factsOfThing(app, picture, thing) {
     const isMissed = app.now.missed.includes(thing.row);
     const facts = [["is", isMissed ? "missed" : "found"], ["area", `${whole(thing.fullArea)} pixels`]];
     let best = null;
     for (const one of picture.instances) {
-        const iou = overlap(cut(one, app.view.mask_threshold), thing);
+        const iou = overlap(one, thing, app.view.mask_threshold);
         if (iou > (best?.iou ?? 0)) best = { one, iou };
     }
     if (!best) return [...facts, ["so", "nothing was reported here"]];
@@ -1284,48 +1283,102 @@ export function unpack(payload) {
 }
 
 function unpackPicture(packed, index) {
-    const [width, height] = packed.size;
-    const [fullWidth, fullHeight] = packed.full_size;
-    const masks = unpackMasks(packed);
+    const [width, height] = packed.size, [fullWidth, fullHeight] = packed.full_size;
+    const across = comparedPixels(width, fullWidth), down = comparedPixels(height, fullHeight);
+    const masks = unpackMasks(packed, across, down);
     const instances = packed.labels.map((label, row) => ({
         row, label, score: packed.scores[row], box: packed.boxes[row], ...masks[row],
     }));
     const things = packed.things && packed.things.labels.map((label, row) => {
         const mask = decodeRle(packed.things.rle[row], width, height);
         const box = [mask.left, mask.top, mask.left + mask.width, mask.top + mask.height];
-        const crowd = Boolean(packed.things.crowds[row]);
-        return { row, label, crowd, box, area: mask.area, fullArea: packed.things.full_areas[row], mask };
+        const crowd = Boolean(packed.things.crowds[row]), fullArea = packed.things.full_areas[row];
+        const compared = takeFrom(mask, across.shown, down.shown);
+        return { row, label, crowd, box, area: mask.area, fullArea, mask, compared };
     });
     return { index, width, height, fullWidth, fullHeight, jpeg: packed.jpeg, instances, things };
 }
 
-// For each instance { soft }, a function that gives the soft values, and { small } or { mask } where there is one.
-function unpackMasks({ masks, boxes, size: [width, height] }) {
+// Masks are drawn at the shown size, but compared as they are in full size, as in Python: at every pixel if the
+// picture is shown no smaller than it is, else at those that the shown truth was taken from. Gives, for columns
+// or for rows, the numbers of these pixels in full size, and in the shown size.
+function comparedPixels(shown, full) {
+    const count = Math.min(shown, full);
+    const numbers = { full: new Int32Array(count), shown: new Int32Array(count) };
+    for (let i = 0; i < count; i++) {
+        numbers.full[i] = ((i + 0.5) * full) / count;
+        numbers.shown[i] = ((i + 0.5) * shown) / count;
+    }
+    return numbers;
+}
+
+// Of a mask or of soft values, what lies in some columns and rows.
+function takeFrom({ left, top, width, height, values }, columns, rows) {
+    const across = within(columns, left, left + width - 1), down = within(rows, top, top + height - 1);
+    const taken = { left: across.from, top: down.from, width: across.inside.length, height: down.inside.length };
+    taken.values = new values.constructor(taken.width * taken.height);
+    taken.area = 0;
+    let i = 0;
+    for (const y of down.inside) {
+        for (const x of across.inside) taken.area += taken.values[i++] = values[(y - top) * width + x - left];
+    }
+    return taken;
+}
+
+// Those of increasing numbers that lie between two, and where they begin.
+function within(numbers, first, last) {
+    let from = 0, end = numbers.length;
+    while (from < end && numbers[from] < first) from++;
+    while (end > from && numbers[end - 1] > last) end--;
+    return { from, inside: numbers.subarray(from, end) };
+}
+
+// For each instance two functions that give its soft values: `soft` as they are shown, `compared` as they are
+// compared. Also `small`, the values of the network, or `mask`, if that is what there is.
+function unpackMasks({ masks, boxes, size, full_size: fullSize }, across, down) {
+    const [width, height] = size;
     const lazy = (make) => {
         let made = null;
-        return { soft: () => (made ??= make()) };
+        return () => (made ??= make());
+    };
+    const both = (make) => {
+        const soft = lazy(make);
+        return { soft, compared: lazy(() => takeFrom(soft(), across.shown, down.shown)) };
     };
     if (masks.kind === "boolean") {
         return masks.rle.map((text) => {
             const mask = decodeRle(text, width, height);
             const soft = () => ({ ...mask, values: Uint16Array.from(mask.values, (v) => 65535 * v) });
-            return { mask, ...lazy(soft) };
+            return { mask, ...both(soft) };
         });
     }
     const values = fromBase64(masks.values);
     let end = 0;
     const next = (count) => values.subarray(end, (end += count));
     if (masks.kind === "roi") {
+        const columns = Int32Array.from({ length: width }, (_, x) => x);
+        const rows = Int32Array.from({ length: height }, (_, y) => y);
+        const scales = size.map((side, i) => Math.fround(side / fullSize[i]));
         return (masks.boxes ?? boxes).map((box) => {
-            const side = masks.side, probs = next(side * side);
-            const small = { width: side, height: side, values: probs }; // as the network made it
-            return { small, ...lazy(() => enlarge(probs, side, box, width, height)) };
+            const side = masks.side, small = { width: side, height: side, values: next(side * side) };
+            const fullBox = box.map((value, i) => unscaled(value, scales[i % 2]));
+            return {
+                small,
+                soft: lazy(() => enlarge(small.values, side, box, columns, rows)),
+                compared: lazy(() => enlarge(small.values, side, fullBox, across.full, down.full)),
+            };
         });
     }
     return masks.frames.map(([left, top, width, height]) => {
         const probs = next(width * height);
-        return lazy(() => ({ left, top, width, height, values: Uint16Array.from(probs, (v) => 257 * v) }));
+        return both(() => ({ left, top, width, height, values: Uint16Array.from(probs, (v) => 257 * v) }));
     });
+}
+
+// The float32 that was scaled to this one. Where it can be whole it is: whole numbers stay on their pixel.
+function unscaled(value, scale) {
+    const whole = Math.round(value / scale);
+    return Math.fround(whole * scale) === value ? whole : value / scale;
 }
 
 function fromBase64(text) {
@@ -1380,26 +1433,23 @@ export function decodeRle(text, width, height) {
 // --- Masks -------------------------------------------------------------------------------------------------
 
 // Put side x side probabilities (uint8) into their box as torchvision does: a rim of zeros, the box larger by
-// as much and in whole pixels, bilinear. Gives 0 to 65535, of the part that lies in the picture.
-export function enlarge(probs, side, box, width, height) {
+// as much and in whole pixels, bilinear. Gives 0 to 65535, of those of the columns and rows that it reaches.
+export function enlarge(probs, side, box, columns, rows) {
     const [x1, y1, x2, y2] = expandBox(box, side);
-    const left = Math.max(x1, 0), top = Math.max(y1, 0);
-    const columns = Math.min(x2 + 1, width) - left, rows = Math.min(y2 + 1, height) - top;
-    if (columns <= 0 || rows <= 0) return { left: 0, top: 0, width: 0, height: 0, values: new Uint16Array() };
-    const across = placesBetween(side + 2, x1, x2, left, columns);
-    const down = placesBetween(side + 2, y1, y2, top, rows);
+    const across = placesBetween(side + 2, x1, x2, columns), down = placesBetween(side + 2, y1, y2, rows);
+    const width = across.share.length, height = down.share.length;
     // First each row of the small mask in the new width. The rim, and what lies behind it, stays 0.
-    const wide = new Float64Array((side + 3) * columns), line = new Float64Array(side + 3);
-    for (let row = 0, i = columns; row < side; row++) {
+    const wide = new Float64Array((side + 3) * width), line = new Float64Array(side + 3);
+    for (let row = 0, i = width; row < side; row++) {
         for (let x = 0; x < side; x++) line[x + 1] = 257 * probs[row * side + x];
-        for (let x = 0; x < columns; x++) wide[i++] = mix(line, across.first[x], 1, across.share[x]);
+        for (let x = 0; x < width; x++) wide[i++] = mix(line, across.first[x], 1, across.share[x]);
     }
-    const values = new Uint16Array(rows * columns);
-    for (let y = 0, i = 0; y < rows; y++) {
-        const above = down.first[y] * columns, share = down.share[y];
-        for (let x = 0; x < columns; x++) values[i++] = mix(wide, above + x, columns, share) + 0.5;
+    const values = new Uint16Array(width * height);
+    for (let y = 0, i = 0; y < height; y++) {
+        const above = down.first[y] * width, share = down.share[y];
+        for (let x = 0; x < width; x++) values[i++] = mix(wide, above + x, width, share) + 0.5;
     }
-    return { left, top, width: columns, height: rows, values };
+    return { left: across.from, top: down.from, width, height, values };
 }
 
 const mix = (values, at, step, share) => values[at] + share * (values[at + step] - values[at]);
@@ -1413,28 +1463,29 @@ function expandBox(box, side) {
     return [f(x - halfX), f(y - halfY), f(x + halfX), f(y + halfY)].map(Math.trunc);
 }
 
-// `side` values are stretched over the pixels start..end. Where `count` pixels from `from` on lie among them:
-// each between the value `first` and the next, at the `share` of the way.
-function placesBetween(side, start, end, from, count) {
-    const first = new Int32Array(count), share = new Float64Array(count);
-    const step = side / Math.max(end - start + 1, 1);
-    for (let i = 0; i < count; i++) {
-        const place = Math.max((from - start + i + 0.5) * step - 0.5, 0);
+// `side` values are stretched over the pixels start..end. Where those of some pixels that are in there, `from`
+// the first, lie among the values: each between the value `first` and the next, at the `share` of the way.
+function placesBetween(side, start, end, pixels) {
+    const { from, inside } = within(pixels, start, end), step = side / (end - start + 1);
+    const first = new Int32Array(inside.length), share = new Float64Array(inside.length);
+    for (let i = 0; i < inside.length; i++) {
+        const place = Math.max((inside[i] - start + 0.5) * step - 0.5, 0);
         first[i] = place;
         share[i] = place - first[i];
     }
-    return { first, share };
+    return { from, first, share };
 }
 
-export const cut = keepLast((instance, threshold) => {
-    if (instance.mask) return instance.mask;
-    const { left, top, width, height, values } = instance.soft();
+export const cut = keepLast(({ mask, soft }, threshold) => mask ?? above(soft(), threshold));
+const cutCompared = keepLast(({ compared }, threshold) => above(compared(), threshold));
+
+function above({ left, top, width, height, values }, threshold) {
     const mask = new Uint8Array(values.length);
     const level = Math.floor(threshold * 65535); // whole numbers are compared faster
     let area = 0;
     for (let i = 0; i < values.length; i++) area += mask[i] = values[i] > level ? 1 : 0;
     return { left, top, width, height, values: mask, area };
-});
+}
 
 // Marching squares: a ring goes from one place where the values cross the level to the next, with what is
 // above on its right. A place is known by the pixel above the level and the side (0 left, 1 up, 2 right,
@@ -1445,8 +1496,8 @@ export function contour({ left, top, width, height, values }, level) {
     // Every ring has a pixel that it passes on the left.
     for (let row = 0, i = 0; row < height; row++) {
         for (let column = 0, before = false; column < width; column++, i++) {
-            const above = values[i] > level;
-            if (above && !before && !passed[i]) {
+            const here = values[i] > level;
+            if (here && !before && !passed[i]) {
                 let x = column, y = row, side = 0, inside = values[i], outside = at(x - 1, y), open = false;
                 do {
                     if (side === 0) passed[y * width + x] = 1;
@@ -1478,7 +1529,7 @@ export function contour({ left, top, width, height, values }, level) {
                 } while (x !== column || y !== row || side !== 0);
                 path.closePath();
             }
-            before = above;
+            before = here;
         }
     }
     return path;
@@ -1497,15 +1548,19 @@ export const thingOutline = keepLast((thing) => contour(thing.mask, 0.5));
 // IoU of each instance with each thing of its class, 0 with others; of crowd regions, the share within them.
 export const ious = keepLast(({ instances, things }, threshold) => {
     const iou = new Float64Array(instances.length * things.length);
-    instances.forEach((instance, i) => {
-        const crop = cut(instance, threshold);
-        things.forEach((thing, j) => {
-            const shared = thing.label === instance.label ? sharedPixels(crop, thing.mask) : 0;
-            if (shared) iou[i * things.length + j] = ratio(shared, crop.area, thing);
-        });
-    });
+    for (const instance of instances) {
+        for (const thing of things) {
+            if (thing.label !== instance.label) continue;
+            iou[instance.row * things.length + thing.row] = overlap(instance, thing, threshold);
+        }
+    }
     return iou;
 });
+
+export function overlap(instance, thing, threshold) {
+    const crop = cutCompared(instance, threshold);
+    return ratio(sharedPixels(crop, thing.compared), crop.area, thing);
+}
 
 function sharedPixels(a, b) {
     const left = Math.max(a.left, b.left), right = Math.min(a.left + a.width, b.left + b.width);
@@ -1519,7 +1574,8 @@ function sharedPixels(a, b) {
     return count;
 }
 
-const ratio = (shared, area, thing) => shared / Math.max(thing.crowd ? area : area + thing.area - shared, 1);
+const ratio = (shared, area, { crowd, compared }) =>
+    shared / Math.max(crowd ? area : area + compared.area - shared, 1);
 
 // As evaluation.match_instances: for each instance the row of its thing, -1 without, -2 in a crowd region.
 export const matchAll = keepLast((picture, threshold) => {
@@ -1570,7 +1626,7 @@ export function precisionRecall(hits, total) {
 
 // IoU of an instance with a thing, of any class, for the mask thresholds 0.05, 0.06 ... 0.95.
 export function iouCurve({ instances, things }, row, thingRow) {
-    const thing = things[thingRow], { mask } = thing, field = instances[row].soft();
+    const thing = things[thingRow], mask = thing.compared, field = instances[row].compared();
     // How many pixels hold each of the values, in all and in the thing; then how many are above.
     const all = new Uint32Array(65537), shared = new Uint32Array(65537);
     for (let y = 0, i = 0; y < field.height; y++) {
@@ -1621,7 +1677,6 @@ export function twoDigits(value) {
 }
 
 export function describe({ kept, dropped, hits, ignored, missed, total }, hasTarget) {
-    const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
     const text = `Kept ${kept.length} of ${plural(kept.length + dropped.length, "instance")}`;
     if (!hasTarget) return `${text}.`;
     const judged = kept.length - ignored.length;
