@@ -644,7 +644,7 @@ function layMasks(app, picture, drawn) {
     const { width, height } = picture;
     if (app.layer?.picture !== picture) {
         const canvas = h("canvas", { width, height }), context = canvas.getContext("2d"), image = context.createImageData(width, height);
-        app.layer = { picture, canvas, context, image, pixels: new Int32Array(image.data.buffer), sprites: new Set() };
+        app.layer = { picture, canvas, context, image, pixels: new Int32Array(width * height), sprites: new Set() };
     }
     const { canvas, context, image, pixels, sprites: before } = app.layer, sprites = (app.layer.sprites = new Set());
     for (const [one, look] of drawn) sprites.add(spriteOf(lookUp(picture, one), colorOf(app, picture, one), look, app.scale));
@@ -661,28 +661,34 @@ function layMasks(app, picture, drawn) {
             for (let y = Math.max(top, sprite.top); y < last; y++)
                 blend(pixels, y * width + start, sprite.pixels, (y - sprite.top) * sprite.width + start - sprite.left, count);
         }
+        const shown = new Int32Array(image.data.buffer);
+        for (let y = top; y < bottom; y++) undo(pixels, shown, y * width + left, y * width + right);
         context.putImageData(image, 0, 0, left, top, right - left, bottom - top);
     }
     return canvas;
 }
 
-/** Lay pixels over others, `count` of them, as a canvas does. */
+/** Lay `count` pixels over others. Their colours are premultiplied by their opacity, which makes that easy. */
 function blend(pixels, i, over, j, count) {
     for (const end = j + count; j < end; i++, j++) {
         const above = over[j], below = pixels[i];
         if (!above) continue;
-        if (!below) {
-            pixels[i] = above;
-            continue;
-        }
-        const alpha = above >>> 24, both = 255 * alpha + (below >>> 24) * (255 - alpha); // 255 times the new alpha
-        const share = Math.round((65280 * alpha) / both), rest = 256 - share;
-        const redBlue = (Math.imul(below & 0xff00ff, rest) + Math.imul(above & 0xff00ff, share)) >>> 8;
-        const green = (Math.imul((below >>> 8) & 255, rest) + Math.imul((above >>> 8) & 255, share)) >>> 8;
-        pixels[i] = (Math.round(both / 255) << 24) | (redBlue & 0xff00ff) | (green << 8);
+        const opacity = above >>> 24, rest = 256 - opacity - (opacity >>> 7);
+        const redBlue = (Math.imul(below & 0xff00ff, rest) >>> 8) & 0xff00ff, green = Math.imul((below >>> 8) & 0xff00ff, rest) & 0xff00ff00;
+        pixels[i] = above + (redBlue | green);
     }
 }
 
+/** Undo the premultiplication, for `putImageData`. */
+function undo(pixels, shown, i, end) {
+    for (; i < end; i++) {
+        const pixel = pixels[i], factor = FACTORS[pixel >>> 24];
+        const red = Math.imul(pixel & 255, factor) >>> 16, green = Math.imul((pixel >>> 8) & 255, factor) >>> 16, blue = Math.imul((pixel >>> 16) & 255, factor) >>> 16;
+        shown[i] = (pixel & 0xff000000) | (blue << 16) | (green << 8) | red;
+    }
+}
+
+const FACTORS = Int32Array.from({ length: 256 }, (_, opacity) => opacity && Math.floor((65536 * 255) / opacity) + 1);
 const RIM = 3; // pixels that a line may reach beyond the values
 const STEPS = 8; // in a pixel, of the distance to the outline
 const reliefs = new WeakMap(), sprites = new WeakMap(), tables = new Map();
@@ -742,8 +748,7 @@ function coats(distance, half, color, alpha, thickness, scale) {
     const fill = alpha * covered(distance), away = Math.abs(distance);
     const rim = thickness ? 0.5 * covered(half + 0.9 / scale - away) : 0, line = thickness ? covered(half - away) : 0;
     const opacity = 1 - (1 - fill) * (1 - rim) * (1 - line);
-    const share = opacity && (fill * (1 - rim) * (1 - line) + line) / opacity; // of the colour; the rest is black
-    const [red, green, blue] = color.map((value) => Math.round(value * share));
+    const [red, green, blue] = color.map((value) => Math.round(value * (fill * (1 - rim) * (1 - line) + line))); // the rest is black
     return (Math.round(255 * opacity) << 24) | (blue << 16) | (green << 8) | red;
 }
 
@@ -784,11 +789,13 @@ const FONT = "11px system-ui, sans-serif";
 
 /** A name on a ground of its colour. */
 function pillOf(app, text, color) {
-    const context = app.canvas.getContext("2d"), key = `${text} ${color}`;
-    context.font = FONT;
-    if (!app.widths.has(text)) app.widths.set(text, Math.ceil(context.measureText(text).width) + 8);
+    if (!app.widths.has(text)) {
+        const context = app.canvas.getContext("2d");
+        context.font = FONT;
+        app.widths.set(text, Math.ceil(context.measureText(text).width) + 8);
+    }
     const width = app.widths.get(text);
-    return kept(app, key, width, 15, (context) => {
+    return kept(app, `${text} ${color}`, width, 15, (context) => {
         context.fillStyle = css(color);
         context.beginPath();
         context.roundRect(0, 0, width, 15, 4);
@@ -903,11 +910,11 @@ function edge(context, ...inks) {
 function kept(app, key, width, height, draw) {
     if (app.stamps.size > 5000) app.stamps.clear();
     if (!app.stamps.has(key)) {
-        const stamp = h("canvas", { width: Math.ceil(width * app.sharp), height: height * app.sharp });
+        const stamp = new OffscreenCanvas(Math.ceil(width * app.sharp), Math.ceil(height * app.sharp));
         const context = stamp.getContext("2d");
         context.scale(app.sharp, app.sharp);
         draw(context);
-        app.stamps.set(key, stamp);
+        app.stamps.set(key, stamp.transferToImageBitmap()); // quicker to draw than a canvas
     }
     return app.stamps.get(key);
 }
