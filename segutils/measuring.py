@@ -107,9 +107,10 @@ def measure_instances(
     """
     check_prediction(prediction, needs=("labels", "masks"))
     height, width = prediction["masks"].shape[-2:]
-    if image is not None and (image.ndim != 3 or image.shape != (3, height, width)):
+    if image is not None and (image.dtype != torch.uint8 or image.shape != (3, height, width)):
         raise ValueError(
-            f"The picture must be uint8 [3, {height}, {width}], of the masks' size, not {list(image.shape)}."
+            f"The picture must be uint8 [3, {height}, {width}], of the masks' size, not {image.dtype} "
+            f"{list(image.shape)}."
         )
     if pixel_size is not None and (
         isinstance(pixel_size, bool)

@@ -164,8 +164,12 @@ def test_bad_input_is_refused():
             ValueError, match="pixel_size is the side of a pixel in millimetres, above 0, not"
         ):
             measure_instances(prediction, pixel_size=size)
-    with pytest.raises(ValueError, match=r"uint8 \[3, 2, 4\], of the masks' size, not \[3, 4, 2\]"):
-        measure_instances(prediction, torch.zeros(3, 4, 2, dtype=torch.uint8))
+    for picture, what in (
+        (torch.zeros(3, 4, 2, dtype=torch.uint8), r"torch.uint8 \[3, 4, 2\]"),
+        (torch.zeros(3, 2, 4), r"torch.float32 \[3, 2, 4\]"),  # its colours would be 0 to 1
+    ):
+        with pytest.raises(ValueError, match=rf"uint8 \[3, 2, 4\], of the masks' size, not {what}"):
+            measure_instances(prediction, picture)
     with pytest.raises(ValueError, match="has no masks"):
         measure_instances({"labels": prediction["labels"]})
 
