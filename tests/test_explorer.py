@@ -977,12 +977,12 @@ def test_the_picture_that_is_shown_is_drawn_and_saved(monkeypatch, tmp_path):
 # --- the widget, and where it cannot run --------------------------------------------------------------------
 
 
-def test_it_is_a_widget_whose_front_end_lies_beside_it():
+def test_it_is_a_widget_that_brings_its_front_end_along():
     explorer = explore(grey(), cones(), CATEGORIES, truth())
     assert isinstance(explorer, anywidget.AnyWidget)
     state = explorer.get_state()
-    assert Path(segutils.explorer.__file__).with_name("explorer.js").exists()
     assert "export default {" in state["_esm"] and "_css" not in state
+    assert "export function render" not in state["_esm"]  # anywidget would call it instead
     assert set(state["data"]["view"]) | {"data", "counted"} <= set(state)
     assert explorer._ipython_display_ is None  # ipywidgets 7 would show no picture
 

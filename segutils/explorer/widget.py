@@ -57,7 +57,8 @@ class Explorer(anywidget.AnyWidget):
     Setting a value that is none of these raises `traitlets.TraitError`.
     """
 
-    _esm = MODULE
+    # The module exports the `render` of pages too, which anywidget would take for its own.
+    _esm = MODULE.read_text("utf-8").replace("export function render(", "function render(")
     data = traitlets.Dict().tag(sync=True)
     counted = traitlets.Dict().tag(sync=True)
     score_threshold = traitlets.Float(VIEW["score_threshold"], min=0.05, max=1.0).tag(sync=True)
