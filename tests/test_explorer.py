@@ -1193,7 +1193,7 @@ def test_a_page_holds_module_and_data_and_nothing_from_elsewhere(tmp_path, scene
     assert page.find("meta", attrs={"name": "viewport"}) and "light dark" in page.style.text
     data, module = page.find_all("script")
     assert json.loads(data.text) == explorer._repr_mimebundle_()[0][MIME]
-    assert module["type"] == "module" and "export function render(" in module.text
+    assert module["type"] == "module" and "export function showExplorer(" in module.text
     assert not page.find_all(["link", "img", "iframe"]) and not re.search(
         "https?://(?!www.w3.org)", path.read_text()
     )

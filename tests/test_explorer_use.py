@@ -40,7 +40,7 @@ main { STYLE }
 <a href="#before">before</a>ELEMENTS<a href="#after">after</a></main>
 <script type="module">MODULE
 for (const element of document.querySelectorAll(".explorer"))
-    window.close = render(element, JSON.parse(element.nextElementSibling.textContent));
+    window.close = showExplorer(element, JSON.parse(element.nextElementSibling.textContent));
 </script></html>"""
 ELEMENT = """<div class="explorer"></div><script type="application/json">PAYLOAD</script>"""
 

@@ -291,8 +291,8 @@ def test_an_explorer_comes_to_life(course, page, monkeypatch):
     """With a stand-in for the module: what it gets, from a page that is opened from the file system."""
     module = course / "explorer.js"
     module.write_text(
-        "export function render(element, payload) { element.textContent = `${payload.text} </script`; }\n"
-        "export default { render };"
+        "export function showExplorer(element, payload) { element.textContent = `${payload.text} </script`; }\n"
+        "export default { showExplorer };"
     )
     monkeypatch.setattr(tool, "EXPLORER_JS", module)
     target = write(course, new_code_cell(outputs=[picture(**{tool.EXPLORER: {"text": "</script><b>alive"}})]))

@@ -77,7 +77,7 @@ const STYLE = `
 `;
 
 /** Bring a payload to life in an element of a page. */
-export function render(element, payload) {
+export function showExplorer(element, payload) {
     return open(element, payload, null);
 }
 

@@ -41,7 +41,7 @@ h1 {{ font-size: 1.1rem; margin: 0 0 8px; }}
 <script type="application/json" id="data">{data}</script>
 <script type="module">
 {module}
-render(document.getElementById("explorer"), JSON.parse(document.getElementById("data").textContent));
+showExplorer(document.getElementById("explorer"), JSON.parse(document.getElementById("data").textContent));
 </script>
 </html>
 """
@@ -57,8 +57,7 @@ class Explorer(anywidget.AnyWidget):
     Setting a value that is none of these raises `traitlets.TraitError`.
     """
 
-    # The module exports the `render` of pages too, which anywidget would take for its own.
-    _esm = MODULE.read_text("utf-8").replace("export function render(", "function render(")
+    _esm = MODULE
     data = traitlets.Dict().tag(sync=True)
     counted = traitlets.Dict().tag(sync=True)
     score_threshold = traitlets.Float(VIEW["score_threshold"], min=0.05, max=1.0).tag(sync=True)
