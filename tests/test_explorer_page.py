@@ -575,13 +575,16 @@ def test_the_curve_of_ious_is_that_of_python(call):
                 [...explorer.iouCurve(picture, i, j)],
                 at.map(threshold => explorer.overlap(one, thing, threshold)),
                 at.map(threshold => explorer.ious(picture, threshold)[4 * i + j]),
+                [explorer.overlap(one, thing, 1 / 3), explorer.ious(picture, 1 / 3)[4 * i + j]],
             ]));""",
             pack([grey()], [prediction], CATEGORIES, [target]),
         )
-        for threshold in range(5, 96, 10):
-            expected = mask_iou(prediction["masks"], target["masks"], threshold / 100, target["iscrowd"])
+        same_class = target["labels"] == 1
+        for step, threshold in [*enumerate(np.arange(5, 96) / 100), (None, 1 / 3)]:
+            expected = mask_iou(prediction["masks"], target["masks"], threshold, target["iscrowd"])
             for i, things in enumerate(found):
-                for j, (curve, overlaps, ious) in enumerate(things):
-                    assert curve[threshold - 5] == pytest.approx(float(expected[i, j]), abs=rounding)
+                for j, (curve, overlaps, ious, between) in enumerate(things):
+                    overlap, iou = between if step is None else (overlaps[step], ious[step])
+                    assert overlap == pytest.approx(float(expected[i, j]), abs=rounding)
+                    assert iou == (overlap if same_class[j] else 0)
                     assert len(curve) == 91 and curve == overlaps
-                    assert ious == (curve if target["labels"][j] == 1 else [0] * 91)

@@ -1306,9 +1306,9 @@ function unpackPicture(packed, index) {
     return { index, width, height, fullWidth, fullHeight, jpeg: packed.jpeg, instances, things };
 }
 
-// Masks are drawn at the shown size, but compared as they are in full size, as in Python: at every pixel if the
-// picture is shown no smaller than it is, else at those that the shown truth was taken from. Gives, for columns
-// or for rows, the numbers of these pixels in full size, and in the shown size.
+// Masks are drawn at the shown size, but compared as they are in full size, as in Python: at every pixel if
+// the picture is shown no smaller than it is, else at those that the shown truth was taken from. Gives, for
+// columns or for rows, the numbers of these pixels in full size, and in the shown size.
 function comparedPixels(shown, full) {
     const count = Math.min(shown, full);
     const numbers = { full: new Int32Array(count), shown: new Int32Array(count) };
@@ -1322,14 +1322,13 @@ function comparedPixels(shown, full) {
 // Of a mask or of soft values, what lies in some columns and rows.
 function takeFrom({ left, top, width, height, values }, columns, rows) {
     const across = within(columns, left, left + width - 1), down = within(rows, top, top + height - 1);
-    const taken = { left: across.from, top: down.from, width: across.inside.length, height: down.inside.length };
-    taken.values = new values.constructor(taken.width * taken.height);
-    taken.area = 0;
-    let i = 0;
+    const size = { width: across.inside.length, height: down.inside.length };
+    const taken = new values.constructor(size.width * size.height);
+    let area = 0, i = 0;
     for (const y of down.inside) {
-        for (const x of across.inside) taken.area += taken.values[i++] = values[(y - top) * width + x - left];
+        for (const x of across.inside) area += taken[i++] = values[(y - top) * width + x - left];
     }
-    return taken;
+    return { left: across.from, top: down.from, ...size, values: taken, area };
 }
 
 // Those of increasing numbers that lie between two, and where they begin.
@@ -1470,8 +1469,8 @@ function expandBox(box, side) {
     return [f(x - halfX), f(y - halfY), f(x + halfX), f(y + halfY)].map(Math.trunc);
 }
 
-// `side` values are stretched over the pixels start..end. Where those of some pixels that are in there, `from`
-// the first, lie among the values: each between the value `first` and the next, at the `share` of the way.
+// `side` values are stretched over the pixels start..end. Where those of some pixels that are in there, from
+// number `from` on, lie among them: each between the value `first` and the next, at the `share` of the way.
 function placesBetween(side, start, end, pixels) {
     const { from, inside } = within(pixels, start, end), step = side / (end - start + 1);
     const first = new Int32Array(inside.length), share = new Float64Array(inside.length);
@@ -1483,16 +1482,15 @@ function placesBetween(side, start, end, pixels) {
     return { from, first, share };
 }
 
-export const cut = keepLast(({ mask, soft }, threshold) => mask ?? above(soft(), threshold));
-const cutCompared = keepLast(({ compared }, threshold) => above(compared(), threshold));
-
-function above({ left, top, width, height, values }, threshold) {
+export const cut = keepLast((instance, threshold) => {
+    if (instance.mask) return instance.mask;
+    const { left, top, width, height, values } = instance.soft();
     const mask = new Uint8Array(values.length);
     const level = Math.floor(threshold * 65535); // whole numbers are compared faster
     let area = 0;
     for (let i = 0; i < values.length; i++) area += mask[i] = values[i] > level ? 1 : 0;
     return { left, top, width, height, values: mask, area };
-}
+});
 
 // Marching squares: a ring goes from one place where the values cross the level to the next, with what is
 // above on its right. A place is known by the pixel above the level and the side (0 left, 1 up, 2 right,
@@ -1552,51 +1550,97 @@ export const thingOutline = keepLast((thing) => contour(thing.mask, 0.5));
 
 // --- Matching ----------------------------------------------------------------------------------------------
 
-// IoU of each instance with each thing of its class, 0 with others; of crowd regions, the share within them.
-export const ious = keepLast(({ instances, things }, threshold) => {
-    const iou = new Float64Array(instances.length * things.length);
-    for (const instance of instances) {
-        for (const thing of things) {
-            if (thing.label !== instance.label) continue;
-            iou[instance.row * things.length + thing.row] = overlap(instance, thing, threshold);
-        }
+// Increasing thresholds, and for each soft value how many of them it is above: with it, pixels are looked at
+// once, not again for each threshold.
+function scaleOf(thresholds) {
+    const passed = new Uint8Array(65536);
+    thresholds.forEach((threshold, i) => passed.fill(i + 1, Math.floor(threshold * 65535) + 1));
+    return { thresholds, passed };
+}
+
+const HUNDREDTHS = scaleOf(Array.from({ length: 91 }, (_, i) => (i + 5) / 100)); // 0.05 to 0.95
+let single = scaleOf([0.5]);
+
+// From how many pixels are above just 0, 1, 2 ... of the thresholds to how many are above each.
+function addUp(counts) {
+    for (let i = counts.length - 1; i > 0; i--) counts[i - 1] += counts[i];
+    return counts.subarray(1);
+}
+
+const areasAbove = keepLast((instance, { thresholds, passed }) => {
+    const { values } = instance.compared(), counts = new Uint32Array(thresholds.length + 1);
+    for (let i = 0; i < values.length; i++) counts[passed[values[i]]]++;
+    return addUp(counts);
+});
+
+// IoU of an instance and a thing for each threshold; of a crowd region, the share of the instance within it.
+function overlaps(instance, thing, scale) {
+    const { left, top, width, height, values } = instance.compared(), other = thing.compared;
+    const start = Math.max(left, other.left), end = Math.min(left + width, other.left + other.width);
+    const first = Math.max(top, other.top), last = Math.min(top + height, other.top + other.height);
+    const { passed, thresholds } = scale, inside = other.values;
+    const counts = new Uint32Array(thresholds.length + 1);
+    for (let y = first; y < last; y++) {
+        let i = (y - top) * width + start - left, j = (y - other.top) * other.width + start - other.left;
+        for (let x = start; x < end; x++) counts[passed[values[i++]]] += inside[j++];
+    }
+    const areas = areasAbove(instance, scale), shared = addUp(counts), iou = new Float64Array(areas.length);
+    for (let k = 0; k < iou.length; k++) {
+        iou[k] = shared[k] / Math.max(thing.crowd ? areas[k] : areas[k] + other.area - shared[k], 1);
+    }
+    return iou;
+}
+
+export function overlap(instance, thing, threshold) {
+    if (single.thresholds[0] !== threshold) single = scaleOf([threshold]);
+    return overlaps(instance, thing, single)[0];
+}
+
+// For the mask thresholds 0.05, 0.06 ... 0.95.
+export function iouCurve({ instances, things }, row, thingRow) {
+    return overlaps(instances[row], things[thingRow], HUNDREDTHS);
+}
+
+// What `overlap` is for each instance and each thing of its class; 0 for other classes.
+export const ious = keepLast((picture, threshold) => {
+    const iou = new Float64Array(picture.instances.length * picture.things.length);
+    const step = HUNDREDTHS.thresholds.indexOf(threshold);
+    for (const pair of neighbours(picture)) {
+        if (step >= 0) pair.curve ??= overlaps(pair.instance, pair.thing, HUNDREDTHS);
+        iou[pair.place] = step >= 0 ? pair.curve[step] : overlap(pair.instance, pair.thing, threshold);
     }
     return iou;
 });
 
-export function overlap(instance, thing, threshold) {
-    const crop = cutCompared(instance, threshold);
-    return ratio(sharedPixels(crop, thing.compared), crop.area, thing);
-}
-
-function sharedPixels(a, b) {
-    const left = Math.max(a.left, b.left), right = Math.min(a.left + a.width, b.left + b.width);
-    const top = Math.max(a.top, b.top), bottom = Math.min(a.top + a.height, b.top + b.height);
-    const values = a.values, others = b.values;
-    let count = 0;
-    for (let y = top; y < bottom; y++) {
-        let i = (y - a.top) * a.width + left - a.left, j = (y - b.top) * b.width + left - b.left;
-        for (const end = i + right - left; i < end; i++, j++) count += values[i] & others[j];
+// The instances and things of one class whose rectangles meet.
+const neighbours = keepLast(({ instances, things }) => {
+    const pairs = [];
+    for (const instance of instances) {
+        const { left, top, width, height } = instance.compared();
+        for (const thing of things) {
+            const other = thing.compared;
+            const meet = other.left < left + width && left < other.left + other.width
+                && other.top < top + height && top < other.top + other.height;
+            if (!meet || thing.label !== instance.label) continue;
+            pairs.push({ instance, thing, place: instance.row * things.length + thing.row, curve: null });
+        }
     }
-    return count;
-}
-
-const ratio = (shared, area, { crowd, compared }) =>
-    shared / Math.max(crowd ? area : area + compared.area - shared, 1);
+    return pairs;
+});
 
 // As evaluation.match_instances: for each instance the row of its thing, -1 without, -2 in a crowd region.
 export const matchAll = keepLast((picture, threshold) => {
     const { instances, things } = picture;
     const iou = ious(picture, threshold), matches = new Int32Array(instances.length).fill(-1);
     const taken = new Uint8Array(things.length);
-    for (const { row, label } of bestFirst(instances)) {
+    for (const { row } of bestFirst(instances)) {
         let best = 0.5, inCrowd = false;
-        things.forEach((thing, j) => {
+        for (let j = 0; j < things.length; j++) {
             const value = iou[row * things.length + j];
-            if (thing.label !== label || taken[j] || value < best) return;
-            if (thing.crowd) inCrowd = true;
+            if (value < best || taken[j]) continue;
+            if (things[j].crowd) inCrowd = true;
             else [best, matches[row]] = [value, j]; // of equal ones the last, as in COCO's own tools
-        });
+        }
         if (matches[row] >= 0) taken[matches[row]] = 1;
         else if (inCrowd) matches[row] = -2;
     }
@@ -1629,29 +1673,6 @@ export function precisionRecall(hits, total) {
     let count = 0;
     const ranked = Array.from(hits, (hit) => (count += hit ? 1 : 0));
     return { precision: ranked.map((n, i) => n / (i + 1)), recall: ranked.map((n) => n / total) };
-}
-
-// IoU of an instance with a thing, of any class, for the mask thresholds 0.05, 0.06 ... 0.95.
-export function iouCurve({ instances, things }, row, thingRow) {
-    const thing = things[thingRow], mask = thing.compared, field = instances[row].compared();
-    // How many pixels hold each of the values, in all and in the thing; then how many are above.
-    const all = new Uint32Array(65537), shared = new Uint32Array(65537);
-    for (let y = 0, i = 0; y < field.height; y++) {
-        const down = field.top + y - mask.top;
-        for (let x = 0, across = field.left - mask.left; x < field.width; x++, across++, i++) {
-            all[field.values[i]]++;
-            const within = down >= 0 && down < mask.height && across >= 0 && across < mask.width;
-            if (within) shared[field.values[i]] += mask.values[down * mask.width + across];
-        }
-    }
-    for (let value = 65535; value >= 0; value--) {
-        all[value] += all[value + 1];
-        shared[value] += shared[value + 1];
-    }
-    return Float64Array.from({ length: 91 }, (_, i) => {
-        const above = Math.floor(((i + 5) / 100) * 65535) + 1;
-        return ratio(shared[above], all[above], thing);
-    });
 }
 
 // What the mistakes in all pictures cost at the score thresholds 0.05, 0.06 ... 1: price * misses + false
