@@ -230,11 +230,13 @@ def paint_masks(
     alpha: float,
     outlines: bool = True,
     thickness: float = 1.0,
+    dashed: bool = False,
 ) -> None:
     """Fill and outline masks on `canvas`, uint8 [3, H, W], in place, small ones over large ones.
 
     Each mask is blurred, so that its values tell how far a pixel is from the outline: 0 is far outside, 255 deep
-    inside. Two tables say what that means: how much of the picture stays, and how much colour comes to it.
+    inside. Two tables say what that means: how much of the picture stays, and how much colour comes to it. Dashes leave
+    gaps in stripes that run across the picture.
     """
     unit = thickness * _line_unit(canvas)
     tables = _mask_tables(alpha, outlines, unit)
@@ -257,6 +259,10 @@ def paint_masks(
                 0, 0
             ].numpy()
         stays, comes = (table.take(levels, mode="clip") for table in tables)
+        if dashed:
+            steps = np.arange(top, top + height)[:, None] + np.arange(left, left + width)
+            gaps = steps // math.ceil(4 * sigma) % 2 == 1
+            stays[gaps], comes[gaps] = 256, 0
         _lay(canvas, left - margin, top - margin, stays, np.array(color, np.uint16)[:, None, None] * comes)
 
 

@@ -1,16 +1,17 @@
 """The benchmarks do what they say: both ways give the same result, and what is measured is the work."""
 
-import itertools
-import re
 import time
 
 import bench_explorer
 import bench_masks
 import pytest
+import test_browser
 import torch
 from measuring import duration, measure, ratio, size
 
 CASE = ((120, 160), 12)
+
+chromium = test_browser.chromium
 
 
 def test_both_ways_give_the_same_masks_and_nearly_the_same_pictures():
@@ -30,18 +31,19 @@ def test_both_ways_give_the_same_masks_and_nearly_the_same_pictures():
         assert (changed[0] & changed[1]).sum() > 0.9 * changed[0].sum()
 
 
-@pytest.mark.parametrize("way", bench_explorer.WAYS.values())
+@pytest.mark.parametrize("way", [bench_explorer.articles_tick, bench_explorer.ten_lines_tick])
 def test_every_tick_draws_and_encodes_anew(way):
-    tick = way(CASE[0], bench_explorer.COUNT)
-    pictures = [tick() for _ in range(24)]
-    anew = [one != other for one, other in itertools.pairwise(pictures)]
-    if way is bench_explorer.floor:
-        assert pictures[0][:2] == b"\xff\xd8" and not any(anew)
-    elif way is bench_explorer.articles_tick:
-        assert sum(anew) > len(anew) / 2  # torchvision's masks may hide each other wholly
-    else:
-        drawn = [re.search('base64,([^"]+)', picture)[1] for picture in pictures]
-        assert all(one != other for one, other in itertools.pairwise(drawn))
+    tick = way(*CASE)
+    assert len({tick(threshold) for threshold in (0.1, 0.4, 0.7)}) == 3
+
+
+def test_every_press_of_a_key_moves_the_explorer_and_is_timed(chromium, tmp_path):
+    page = bench_explorer.explore(*bench_explorer.scene(*CASE)).save(tmp_path / "page.html")
+    opening, times = bench_explorer.page_times(chromium, page, presses=3)
+    assert 0 < opening < 60 and list(times) == ["Score threshold", "Mask threshold"]
+    for painted_and_shown in times.values():
+        for seconds in painted_and_shown.values():
+            assert len(seconds) == 3 and 0 < min(seconds) <= max(seconds) < 60
 
 
 def sleeping(seconds):

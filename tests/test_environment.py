@@ -183,6 +183,7 @@ def test_an_installed_wheel_finds_its_data_and_weights(tmp_path):
     assert folders == {"segutils", f"segutils-{PROJECT['version']}.dist-info"}
     listed = {f"segutils/data/{name}" for name in setup_check.listed_files(ROOT / "data")}
     assert listed and listed <= set(names)
+    assert "segutils/explorer/explorer.js" in names
     code = (
         "import segutils as s; s.load_model('tabletop'); "
         "print(s.DATA_DIR, sum(p.parent.name == 'scenes' for p in s.sample_images().values()))"

@@ -18,7 +18,7 @@ const LENS = 120; // pixels: how large the card shows a mask
 const NEAR = 7; // pixels between a pointer and what it means
 
 const STYLE = `
-.segutils-explorer { position: relative; font-size: 13px; line-height: 1.4; text-align: left; }
+.segutils-explorer { position: relative; font-size: 13px; line-height: 18px; text-align: left; }
 .segutils-explorer * { box-sizing: border-box; }
 .segutils-explorer .line { display: flex; flex-wrap: wrap; align-items: center; gap: 4px 14px; }
 .segutils-explorer .field { display: flex; align-items: center; gap: 6px; flex: 1 1 260px; }
@@ -34,7 +34,7 @@ const STYLE = `
 .segutils-explorer button:hover { background: color-mix(in srgb, currentColor 16%, transparent); }
 .segutils-explorer :focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; box-shadow: 0 0 0 2px #fff; }
 .segutils-explorer .strip { display: block; width: 100%; height: ${STRIP}px; cursor: ew-resize; touch-action: pan-y; }
-.segutils-explorer .counts { min-height: 1.4em; margin: 2px 0 6px; }
+.segutils-explorer .counts { min-height: 18px; margin: 2px 0 6px; }
 .segutils-explorer .quiet { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .segutils-explorer .body { display: grid; grid-template-columns: minmax(0, 1fr) 272px; gap: 8px 18px; align-items: start; }
 .segutils-explorer .stage { position: relative; overflow: hidden; touch-action: pan-x pan-y; cursor: crosshair; }
@@ -44,7 +44,7 @@ const STYLE = `
 .segutils-explorer .tip { position: absolute; pointer-events: none; padding: 1px 6px; border-radius: 4px; max-width: 260px;
     overflow-wrap: anywhere; background: #222; color: #fff; border: 1px solid #fff; }
 .segutils-explorer .tools { margin-top: 6px; gap: 4px 8px; }
-.segutils-explorer pre { margin: 4px 0 0; padding: 0; overflow-x: auto; line-height: 1.4; background: none; border: 0; color: inherit; }
+.segutils-explorer pre { margin: 4px 0 0; padding: 0; overflow-x: auto; line-height: 18px; background: none; border: 0; color: inherit; }
 .segutils-explorer code { background: none; padding: 0; color: inherit; white-space: pre; font-size: 12px; }
 .segutils-explorer .side > * { margin-bottom: 8px; }
 .segutils-explorer .heading { font-weight: bold; display: block; }
@@ -71,12 +71,12 @@ const STYLE = `
 .segutils-explorer .thumb:has(:checked) { outline: 3px solid #0072b2; outline-offset: -1px; }
 .segutils-explorer .thumb:has(:focus-visible) { box-shadow: 0 0 0 3px #fff, 0 0 0 5px #0072b2; }
 .segutils-explorer [hidden] { display: none !important; }
-.segutils-explorer.narrow .counts { min-height: 2.8em; }
+.segutils-explorer.narrow .counts { min-height: 36px; }
 .segutils-explorer.narrow .body { grid-template-columns: minmax(0, 1fr); }
 .segutils-explorer.narrow .side { display: grid; grid-template-columns: repeat(auto-fit, minmax(240px, 1fr)); gap: 0 24px; }
 `;
 
-/** Bring a payload to life in an element of a page. */
+/** Bring a payload to life in an element of a page. (An export called `render` anywidget would take for its own.) */
 export function showExplorer(element, payload) {
     return open(element, payload, null);
 }

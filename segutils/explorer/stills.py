@@ -48,9 +48,9 @@ def draw_view(shown: Shown, view: View) -> np.ndarray:
         return [colors[labels[i]] for i in rows]
 
     things, whites = mask_crops(target["masks"][missed]) if missed else [], [WHITE] * len(missed)
-    drawing.paint_masks(
-        canvas, cut(dropped) + things, colors_of(dropped) + whites, alpha=0.0, outlines=True, thickness=0.6
-    )
+    outline = {"alpha": 0.0, "outlines": True, "thickness": 0.6}
+    drawing.paint_masks(canvas, cut(dropped), colors_of(dropped), dashed=True, **outline)
+    drawing.paint_masks(canvas, things, whites, **outline)
     if view.masks or view.outlines:
         alpha = view.alpha if view.masks else 0.0
         drawing.paint_masks(canvas, cut(kept), colors_of(kept), alpha=alpha, outlines=view.outlines)
