@@ -239,7 +239,7 @@ function build(app) {
     const side = h("div", { class: "side" }, instance, app.card, h("div", { class: "panel" }, ...panel(app)), ...(scene.has_target ? trade(app) : []));
     app.root = h(
         "div",
-        { class: "segutils-explorer", "data-lm-suppress-shortcuts": "true" },
+        { class: "segutils-explorer" },
         h("style", {}, STYLE),
         h("div", { class: "line" }, score, mask),
         app.strip, app.counts, app.status,
@@ -249,6 +249,8 @@ function build(app) {
     useStrip(app);
     useStage(app);
     app.root.addEventListener("keydown", (event) => {
+        // JupyterLab would take arrows, and letters typed into a list, for its own shortcuts. Those with Ctrl stay its own.
+        if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();
         if (event.key === "Escape" && app.picked) pick(app, null);
     });
 }
