@@ -48,7 +48,7 @@ const STYLE = `
 .segutils-explorer code { background: none; padding: 0; color: inherit; white-space: pre; font-size: 12px; }
 .segutils-explorer .side > * { margin-bottom: 8px; }
 .segutils-explorer .heading { font-weight: bold; display: block; }
-.segutils-explorer .classes { max-height: 192px; overflow-y: auto; margin-bottom: 6px; }
+.segutils-explorer .classes { max-height: 204px; overflow-y: auto; margin-bottom: 6px; }
 .segutils-explorer .tick { display: flex; align-items: center; gap: 6px; min-height: 24px; overflow-wrap: anywhere; }
 .segutils-explorer .ticks { display: grid; grid-template-columns: repeat(3, auto); justify-content: start; gap: 0 14px; }
 .segutils-explorer .tick select { flex: 1 1 0; min-width: 0; text-overflow: ellipsis; }
@@ -718,7 +718,7 @@ function spriteOf(one, color, look, scale) {
     const last = sprites.get(one);
     if (last?.key === look.key) return last;
     const { left, top, width, height, padded, steep } = reliefOf(one), pixels = last?.pixels ?? new Int32Array(padded.length);
-    const { reach, inside, table } = tableOf(color, look, scale), level = look.threshold * (one.soft ? 65535 : 255);
+    const { reach, inside, table } = tableOf(color, look, scale), level = (one.mask ? 0.5 : look.threshold) * (one.soft ? 65535 : 255);
     // How far a pixel is from the outline follows from its value and from how steeply the values rise there.
     for (let y = 0, i = 0; y < height; y++)
         for (let x = 0; x < width; x++, i++) {
@@ -734,7 +734,8 @@ function spriteOf(one, color, look, scale) {
 
 /** For each distance from an outline, how much of the fill, of a dark rim and of the line lies there, as a pixel. */
 function tableOf(color, { alpha, width }, scale) {
-    const key = [color, alpha, width, scale].join(), half = width / 2 / scale, reach = width ? half + 0.9 / scale + 0.5 : 0.5;
+    // Lines thinner than a pixel of the picture would be pale where that is enlarged.
+    const key = [color, alpha, width, scale].join(), half = Math.max(width / 2 / scale, 0.8), reach = width ? half + 0.9 / scale + 0.5 : 0.5;
     if (tables.size > 500) tables.clear();
     if (!tables.has(key)) {
         const pixel = (distance) => coats(distance, half, color, alpha, width, scale);
