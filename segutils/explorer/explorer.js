@@ -316,7 +316,7 @@ function trade(app) {
     app.price = h("input", { type: "range", min: 0, max: PRICES.length - 1, step: 1, "aria-label": "Price of a miss, in false alarms" });
     app.price.addEventListener("input", () => set(app, "price", PRICES[app.price.valueAsNumber]));
     app.priceText = h("span");
-    app.best = h("button", { type: "button", onclick: () => app.cheapest && setThreshold(app, "score_threshold", app.cheapest) });
+    app.best = h("button", { type: "button", onclick: () => app.cheapest && setThreshold(app, "score_threshold", app.cheapest) }, "Counting \u2026");
     return [app.curve, h("div", {}, h("div", { class: "field" }, app.priceText, app.price), app.best)];
 }
 
