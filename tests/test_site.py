@@ -352,7 +352,9 @@ def test_code_is_copied(site, page):
     block = page.locator(".cell > .code").first
     block.hover()
     block.get_by_role("button", name="Copy").click()
-    expect(page.get_by_role("status").filter(has_text="Copied")).to_be_attached()  # explorers have theirs, too
+    expect(
+        page.get_by_role("status").filter(has_text="Copied")
+    ).to_be_attached()  # explorers have theirs, too
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied.startswith("from segutils import explore") and "Copy" not in copied
     assert copied.count("\n") == block.locator("pre").inner_text().rstrip().count("\n") + 1
