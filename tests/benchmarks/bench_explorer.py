@@ -193,15 +193,15 @@ def press_keys(page: Page, slider: Locator, presses: int = PRESSES) -> dict[str,
         page.wait_for_timeout(REST)
         page.keyboard.press("ArrowLeft")
         page.wait_for_function("count => window.painted.length > count", arg=press)
+    begun, shown = {}, []
     events = json.loads(page.context.browser.stop_tracing())["traceEvents"]
-    latencies = [event for event in events if event["name"] == "EventLatency"]
-    ends = {event["id2"]["local"]: event["ts"] for event in latencies if event["ph"] == "e"}
-    begun = [
-        event
-        for event in latencies
-        if event.get("args", {}).get("event_latency", {}).get("event_type") == "KEY_PRESSED"
-    ]
-    shown = [(ends[event["id2"]["local"]] - event["ts"]) / 1e6 for event in begun]
+    for event in sorted(events, key=lambda event: event["ts"]):
+        if event["name"] == "EventLatency" and event["ph"] == "b":
+            begun[event["id2"]["local"]] = event
+        elif event["name"] == "EventLatency":
+            start = begun.pop(event["id2"]["local"])
+            if start["args"]["event_latency"]["event_type"] == "KEY_PRESSED":
+                shown.append((event["ts"] - start["ts"]) / 1e6)
     return {"painted": [delay / 1000 for delay in page.evaluate("window.painted")], "shown": shown}
 
 
