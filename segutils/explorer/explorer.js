@@ -1323,8 +1323,9 @@ function comparedPixels(shown, full) {
 }
 
 // Of a mask or of soft values, what lies in some columns and rows.
-function takeFrom({ left, top, width, height, values }, columns, rows) {
-    const across = within(columns, left, left + width - 1), down = within(rows, top, top + height - 1);
+function takeFrom(whole, columns, rows) {
+    if (columns.at(-1) === columns.length - 1 && rows.at(-1) === rows.length - 1) return whole; // in all of them
+    const { left, top, width, height, values } = whole, across = within(columns, left, left + width - 1), down = within(rows, top, top + height - 1);
     const size = { width: across.inside.length, height: down.inside.length };
     const taken = new values.constructor(size.width * size.height);
     let area = 0, i = 0;
@@ -1336,10 +1337,18 @@ function takeFrom({ left, top, width, height, values }, columns, rows) {
 
 // Those of increasing numbers that lie between two, and where they begin.
 function within(numbers, first, last) {
-    let from = 0, end = numbers.length;
-    while (from < end && numbers[from] < first) from++;
-    while (end > from && numbers[end - 1] > last) end--;
-    return { from, inside: numbers.subarray(from, end) };
+    const from = countBelow(numbers, first);
+    return { from, inside: numbers.subarray(from, Math.max(from, countBelow(numbers, last + 1))) };
+}
+
+function countBelow(numbers, limit) {
+    let low = 0, high = numbers.length;
+    while (low < high) {
+        const middle = (low + high) >> 1;
+        if (numbers[middle] < limit) low = middle + 1;
+        else high = middle;
+    }
+    return low;
 }
 
 // For each instance two functions that give its soft values: `soft` as they are shown, `compared` as they are
