@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from browser import jupyterlab, launch, open_notebook, run_all_cells
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
@@ -151,6 +152,17 @@ def test_the_explorer_follows_the_keyboard_and_the_kernel(page, tmp_path):
     assert page.evaluate("window.firstStatus.isConnected")
     with Image.open(tmp_path / "course" / "notebooks" / "explored_1.png") as saved:
         assert saved.format == "PNG" and f"{saved.width} x {saved.height}" in status.inner_text()
+
+    # Everybody can read it, in the light and in the dark.
+    box.get_by_role("combobox", name="Instance").select_option(index=1)
+    for theme in ("JupyterLab Dark", "JupyterLab Light"):
+        page.evaluate(
+            "theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme
+        )
+        page.wait_for_function("theme => document.body.dataset.jpThemeName == theme", arg=theme)
+        options = {"preload": False, "resultTypes": ["violations"]}
+        found = Axe().run(page, context=".segutils-explorer", options=options).response["violations"]
+        assert [one["id"] for one in found] == [], theme
 
 
 def test_the_explorer_leaves_pictures_where_it_cannot_run(page):

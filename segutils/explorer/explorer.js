@@ -48,6 +48,7 @@ const STYLE = `
 .segutils-explorer code { background: none; padding: 0; color: inherit; white-space: pre; font-size: 12px; }
 .segutils-explorer .side > * { margin-bottom: 8px; }
 .segutils-explorer .heading { font-weight: bold; display: block; }
+.segutils-explorer .body > div > .heading { margin-top: 6px; }
 .segutils-explorer .classes { max-height: 204px; overflow-y: auto; margin-bottom: 6px; }
 .segutils-explorer .tick { display: flex; align-items: center; gap: 6px; min-height: 24px; overflow-wrap: anywhere; }
 .segutils-explorer .ticks { display: grid; grid-template-columns: repeat(3, auto); justify-content: start; gap: 0 14px; }
@@ -56,7 +57,7 @@ const STYLE = `
     forced-color-adjust: none; }
 .segutils-explorer .card { border-left: 3px solid color-mix(in srgb, currentColor 45%, transparent); padding-left: 10px; }
 .segutils-explorer .card dl { display: grid; grid-template-columns: auto 1fr; gap: 0 8px; margin: 2px 0 6px; }
-.segutils-explorer .card dt { opacity: 0.85; } .segutils-explorer .card dd { margin: 0; overflow-wrap: anywhere; }
+.segutils-explorer .card dt { opacity: 0.85; float: none; width: auto; font-weight: normal; } .segutils-explorer .card dd { margin: 0; overflow-wrap: anywhere; }
 .segutils-explorer .card canvas { display: block; flex: none; width: ${LENS}px; height: ${LENS}px; border: 1px solid currentColor; }
 .segutils-explorer.picked:not(.roomy) .panel { display: none; }
 .segutils-explorer.roomy .card { position: absolute; left: calc(100% + 18px); width: ${SIDE - 18}px; }
