@@ -112,7 +112,8 @@ def crop_iou(crops: list[Crop], others: list[Crop], iscrowd: Tensor | None = Non
         right, bottom = torch.minimum(frames[i, 2:], other_frames[j, 2:]).tolist()
         mask, other = (m[top - y : bottom - y, left - x : right - x] for x, y, m in (crops[i], others[j]))
         shared = int(torch.count_nonzero(mask & other))
-        iou[i, j] = shared / (areas[i] if crowds[j] else max(areas[i] + other_areas[j] - shared, 1))
+        whole = areas[i] if crowds[j] else areas[i] + other_areas[j] - shared
+        iou[i, j] = shared / max(whole, 1)  # both may be empty
     return iou
 
 

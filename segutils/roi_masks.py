@@ -180,7 +180,7 @@ def _crop(mask: Tensor, box: list[int], image_size: tuple[int, int], threshold: 
     top, bottom = max(-y1, 0), min(y2 + 1, image_size[0]) - y1
     left, right = max(-x1, 0), min(x2 + 1, image_size[1]) - x1
     quick = mask.device.type == "cpu" and mask.dtype == torch.float32
-    if quick:
+    if quick and top < bottom and left < right:  # a box beside the picture may be huge
         rounding = _ROUNDING if sum(size) > _SMALL else 1e-6 * len(mask)
         values = mask.numpy()
         down, across = ((_kept_mixing if n <= _KEPT else _mixing)(len(values), n) for n in size)

@@ -42,13 +42,13 @@ CODE_CELLS = """() => window.jupyterapp.shell.currentWidget.content.widgets
     .map(widget => widget.model.toJSON()).filter(cell => cell.cell_type == 'code')"""
 
 
-def launch(playwright: Playwright, *flags: str) -> Browser | None:
+def launch(playwright: Playwright) -> Browser | None:
     """Start the first Chromium, Chrome or Edge that is found on this machine; None when there is none."""
     for program in filter(None, map(shutil.which, PROGRAMS)):
-        return playwright.chromium.launch(executable_path=program, args=[*FLAGS, *flags])
+        return playwright.chromium.launch(executable_path=program, args=FLAGS)
     for channel in CHANNELS:
         try:
-            return playwright.chromium.launch(channel=channel, args=[*FLAGS, *flags])
+            return playwright.chromium.launch(channel=channel, args=FLAGS)
         except Error:  # not installed: try the next one
             continue
     return None

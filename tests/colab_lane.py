@@ -152,7 +152,9 @@ def run(notebook: nbformat.NotebookNode, course: Path) -> str | None:
         now = pictures(cell)
         if len(now) != len(before):
             return f"below the cell {start(cell)} are {len(now)} pictures, and {len(before)} in the committed notebook"
-        if [alt for *_, alt in now] != [alt for *_, alt in before]:
+        # What is trained on another processor ends with other figures; the tests pass over those outputs as well.
+        figures = r"\d+\.\d+" if "nbval-ignore-output" in cell.metadata.get("tags", []) else r"(?!)"
+        if [re.sub(figures, "", alt) for *_, alt in now] != [re.sub(figures, "", alt) for *_, alt in before]:
             return (
                 f"below the cell {start(cell)} the pictures have other descriptions than in the committed one"
             )

@@ -454,7 +454,10 @@ def test_two_fingers_zoom_and_one_scrolls_the_page_or_moves_what_is_zoomed(open_
     painted(page)
     assert image.bounding_box()["x"] == pytest.approx(box["x"] - frame["width"] / 8, abs=12)
     assert page.evaluate("[scrollY, visualViewport.scale]") == [0, 1]
-    page.get_by_role("button", name="Fit").tap()
+    page.get_by_role(
+        "button", name="Fit"
+    ).click()  # a tap so soon would be taken for the second of a double tap
+    painted(page)  # from then on a finger scrolls the page again
     finger("Start", in_picture(page, 40, 50))
     for y in (45, 35, 25, 10):
         finger("Move", in_picture(page, 40, y))
@@ -1288,8 +1291,9 @@ def rim(mask, width=8):
     return (grown + shrunk > 0).numpy()
 
 
-def assert_outlined(page, name, masks, color, share=0.1):
-    """The switch draws lines of a colour around these masks, and changes nothing else. share: of the pixels there."""
+def assert_outlined(page, name, masks, color, share=0.08):
+    """The switch draws lines of a colour around these masks, and changes nothing else. share: of the pixels there, a
+    band of 17, in which a line of 1.4 pixels and its rim change two by much."""
     changed, shown = changed_by(page, name)
     rims = [rim(mask) for mask in masks]
     assert not (changed & ~np.any([np.zeros_like(changed), *rims], axis=0)).any()
@@ -1316,7 +1320,7 @@ def test_what_is_dropped_is_outlined_in_its_colour_when_asked(open_page):
     payload, masks = packed(), cones("bool")["masks"]
     page = open_page(payload)
     assert not page.get_by_role("checkbox", name="dropped", exact=True).is_checked()
-    dashes = 0.05  # half of a line is gaps
+    dashes = 0.04  # half of a line is gaps
     assert_outlined(page, "dropped", masks[4:], payload["colors"]["2"], dashes)
     set_to(page, "Score threshold", 0.8)
     page.get_by_role("checkbox", name="cup").uncheck()

@@ -650,7 +650,7 @@ def test_a_file_in_a_folder_that_cannot_be_read_is_listed(tmp_path):
     annotations = load_annotations(tmp_path)
     assert len(annotations) == 1
     assert re.search("b.json': .*is not a JSON file that can be read", str(annotations.problems[0]))
-    assert repr(annotations) == "Annotations(1 pictures, 1 things, 1 problems)"
+    assert repr(annotations) == "Annotations(1 picture, 1 thing, 1 problem)"
 
 
 # --- written and read again ---------------------------------------------------------------------------------

@@ -145,7 +145,14 @@ def test_crops_are_small():
 
 @pytest.mark.parametrize(
     "box",
-    [[-50, 5, -20, 20], [5, -50, 20, -30], [200, 5, 230, 20], [5, 95, 20, 140], [30, 9, 10, 5]],
+    [
+        [-50, 5, -20, 20],
+        [5, -50, 20, -30],
+        [200, 5, 230, 20],
+        [5, 95, 20, 140],
+        [30, 9, 10, 5],
+        [1e6, 0, 9e6, 9e6],
+    ],
 )
 def test_boxes_beside_the_picture_or_turned_round_give_nothing(box):
     masks = RoIMasks(torch.ones(1, 1, 28, 28), torch.tensor([box], dtype=torch.float32), (90, 120))

@@ -52,7 +52,9 @@ class Annotations(Sequence):
 
     def __repr__(self) -> str:
         things = sum(len(picture.things) for picture in self.pictures)
-        return f"Annotations({len(self)} pictures, {things} things, {len(self.problems)} problems)"
+        counts = {"picture": len(self), "thing": things, "problem": len(self.problems)}
+        texts = (f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items())
+        return f"Annotations({', '.join(texts)})"
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Read a picture, and make its target.

@@ -2,12 +2,13 @@
 //
 // The picture, its small soft masks and the truth come as one payload (packing.py). From there on nothing needs Python:
 // masks are enlarged, cut, matched, counted and drawn here, so that a slider answers at once, wherever the kernel is and
-// whether there is one or not. In a notebook this is the front end of an anywidget; in a page, `render` is called.
+// whether there is one or not. In a notebook this is the front end of an anywidget; in a page, `showExplorer` is called.
 
 // ---- what stands on the page --------------------------------------------------------------------
 
 const VALUES = ["picture", "score_threshold", "mask_threshold", "alpha", "classes", "price"];
 const SHOWN = ["masks", "outlines", "boxes", "labels", "dropped", "missed"];
+const LIMITS = { score_threshold: [0.05, 1], mask_threshold: [0.05, 0.95], alpha: [0, 1] };
 const STOPPED = 300; // milliseconds without a change after which a person has stopped moving
 const PRICES = [0.1, 0.2, 0.5, 1, 2, 5, 10];
 const NARROW = 760; // pixels: a page no wider than this has one column
@@ -57,7 +58,8 @@ const STYLE = `
     forced-color-adjust: none; }
 .segutils-explorer .card { border-left: 3px solid color-mix(in srgb, currentColor 45%, transparent); padding-left: 10px; }
 .segutils-explorer .card dl { display: grid; grid-template-columns: auto 1fr; gap: 0 8px; margin: 2px 0 6px; }
-.segutils-explorer .card dt { opacity: 0.85; float: none; width: auto; font-weight: normal; } .segutils-explorer .card dd { margin: 0; overflow-wrap: anywhere; }
+.segutils-explorer .card dt { opacity: 0.85; float: none; width: auto; font-weight: normal; }
+.segutils-explorer .card dd { margin: 0; overflow-wrap: anywhere; }
 .segutils-explorer .card canvas { display: block; flex: none; width: ${LENS}px; height: ${LENS}px; border: 1px solid currentColor; }
 .segutils-explorer.picked:not(.roomy) .panel { display: none; }
 .segutils-explorer.roomy .card { position: absolute; left: calc(100% + 18px); width: ${SIDE - 18}px; }
@@ -93,6 +95,7 @@ function open(element, payload, model) {
     const scene = unpack(payload);
     const app = { scene, model, view: { ...scene.view }, changed: new Set(), room: 0, sharp: 1, stamps: new Map(), widths: new Map() };
     app.frame = app.stopping = app.counting = 0;
+    app.picked = app.pointed = null; // what is clicked, what is pointed at: {kind: "instance" or "thing", row}
     if (model) for (const name of [...VALUES, ...SHOWN]) app.view[name] = model.get(name);
     build(app);
     choosePicture(app);
@@ -112,7 +115,6 @@ function open(element, payload, model) {
     // Where the page, not the system, is dark or light: JupyterLab marks its body, our pages their root.
     const themes = new MutationObserver(again);
     for (const node of [document.body, document.documentElement]) themes.observe(node, { attributes: true });
-    choosePicture(app);
     return () => {
         sizes.disconnect();
         themes.disconnect();
@@ -154,7 +156,7 @@ function set(app, name, value) {
 }
 
 function setThreshold(app, name, value) {
-    const [low, high] = name === "mask_threshold" ? [0.05, 0.95] : name === "score_threshold" ? [0.05, 1] : [0, 1];
+    const [low, high] = LIMITS[name];
     if (Number.isFinite(value)) set(app, name, Math.min(Math.max(Math.round(value * 100) / 100, low), high));
 }
 
@@ -207,8 +209,7 @@ const css = (color) => `rgb(${color.join(",")})`;
 function build(app) {
     const { scene } = app;
     app.fields = {};
-    const score = slider(app, "score_threshold", "Score threshold", 0.05, 1);
-    const mask = slider(app, "mask_threshold", "Mask threshold", 0.05, 0.95);
+    const score = slider(app, "score_threshold", "Score threshold"), mask = slider(app, "mask_threshold", "Mask threshold");
     app.strip = h("canvas", { class: "strip", role: "img" });
     app.counts = h("div", { class: "counts", "aria-hidden": "true" }); // the status says the same, but not at each step
     app.status = h("div", { class: "quiet", role: "status" });
@@ -256,8 +257,8 @@ function build(app) {
     });
 }
 
-function slider(app, key, name, low, high) {
-    const limits = { min: low, max: high, step: 0.01, "aria-label": name };
+function slider(app, key, name) {
+    const limits = { min: LIMITS[key][0], max: LIMITS[key][1], step: 0.01, "aria-label": name };
     const number = h("input", { type: "number", ...limits });
     const range = h("input", { type: "range", ...limits });
     range.addEventListener("input", () => setThreshold(app, key, range.valueAsNumber));
@@ -289,7 +290,7 @@ function panel(app) {
         h("div", { class: "classes", role: "group", "aria-label": "Classes" }, ...rows),
         h("span", { class: "heading" }, "Drawn"),
         h("div", { class: "ticks" }, ...names.map((name) => h("label", { class: "tick" }, app.shown.get(name), name))),
-        slider(app, "alpha", "Opacity", 0, 1),
+        slider(app, "alpha", "Opacity"),
     ];
 }
 
@@ -371,11 +372,17 @@ function fit(app) {
         canvas.height = down * sharp;
     }
     Object.assign(app.canvas.style, { width: `${app.width}px`, height: `${app.height}px` });
-    Object.assign(app, { isFitted: true, sharp, stripWidth: width, cardOf: null });
+    const grid = { across: middles(app.canvas.width, picture.width), down: middles(app.canvas.height, picture.height), sharp };
+    Object.assign(app, { isFitted: true, sharp, grid, stripWidth: width, cardOf: null });
     app.panX *= app.width / (before || app.width);
     app.panY *= app.width / (before || app.width);
     app.stamps.clear();
     zoom(app, 1);
+}
+
+/** Where the middles of a canvas's pixels lie among those of a picture that fills it. */
+function middles(count, size) {
+    return Float64Array.from({ length: count }, (_, i) => ((i + 0.5) * size) / count - 0.5);
 }
 
 /** Zoom by a factor about a point of the stage, its middle if none is given; a factor of 0 fits the picture again. */
@@ -585,17 +592,16 @@ function nameOf(app, { kind, row }, longest = Infinity) {
 }
 
 function drawPicture(app, picture) {
-    const { view, now, scene, sharp } = app, context = app.canvas.getContext("2d");
+    const { view, now, scene, sharp } = app, context = app.canvas.getContext("2d", OPAQUE);
     const scale = app.scale * app.zoom, at = view.mask_threshold;
     const toPicture = () => context.setTransform(sharp * scale, 0, 0, sharp * scale, sharp * app.panX, sharp * app.panY);
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.clearRect(0, 0, app.canvas.width, app.canvas.height);
     toPicture();
     const instance = (row) => ({ kind: "instance", row }), missed = (view.missed ? now.missed : []).map((row) => ({ kind: "thing", row }));
-    const look = (threshold, alpha, width, isDashed = false) => ({ threshold, alpha, width, isDashed, key: [threshold, alpha, width, isDashed, app.scale].join() });
+    const look = (threshold, alpha, width, isDashed = false) => ({ threshold, alpha, width, isDashed, key: [threshold, alpha, width, isDashed].join() });
     const mask = look(at, view.masks ? view.alpha : 0, view.outlines ? 2 : 0), white = look(0.5, 0, 1.4), dashed = look(at, 0, 1.4, true);
     // The largest first, so that small ones come to lie over them.
-    const areas = picture.instances.map((one) => cut(one, at).area), bySize = [...now.kept].sort((a, b) => areas[b] - areas[a]);
+    const areas = new Map(now.kept.map((row) => [row, areaOf(reliefOf(picture.instances[row], app.grid), levelOf(picture.instances[row], at))]));
+    const bySize = [...now.kept].sort((a, b) => areas.get(b) - areas.get(a));
     const drawn = [
         ...(view.dropped ? now.dropped : []).map((row) => [instance(row), dashed]),
         ...(mask.alpha || mask.width ? bySize : []).map((row) => [instance(row), mask]),
@@ -606,8 +612,12 @@ function drawPicture(app, picture) {
         drawOutline(context, path, css(colorOf(app, picture, one)), look, 1 / scale);
     };
     // Outlines are good at any size, pixels are quicker.
-    if (app.zoom > 1) drawn.forEach(outlined);
-    else context.drawImage(layMasks(app, picture, drawn), 0, 0);
+    if (app.zoom === 1) context.putImageData(layMasks(app, picture, drawn), 0, 0);
+    else {
+        context.imageSmoothingEnabled = scale <= 4;
+        context.drawImage(app.image, 0, 0, picture.width, picture.height);
+        drawn.forEach(outlined);
+    }
     if (view.boxes) {
         context.setTransform(1, 0, 0, 1, 0, 0);
         for (const row of now.kept) {
@@ -642,84 +652,101 @@ function drawOutline(context, path, color, { alpha, width, isDashed }, pixel) {
     context.globalAlpha = 1;
 }
 
-/** Lay masks over each other, the first at the bottom, in pixels of the picture. What is as it was before stays. */
+const OPAQUE = { alpha: false }; // a canvas through which nothing is seen is quicker to show
+
+/** Lay masks over the picture, the first at the bottom, in pixels of the canvas. What is as it was before stays. */
 function layMasks(app, picture, drawn) {
-    const { width, height } = picture;
-    if (app.layer?.picture !== picture) {
-        const canvas = h("canvas", { width, height }), context = canvas.getContext("2d"), image = context.createImageData(width, height);
-        app.layer = { picture, canvas, context, image, pixels: new Int32Array(width * height), sprites: new Set() };
-    }
-    const { canvas, context, image, pixels, sprites: before } = app.layer, sprites = (app.layer.sprites = new Set());
-    for (const [one, look] of drawn) sprites.add(spriteOf(lookUp(picture, one), colorOf(app, picture, one), look, app.scale));
+    const { grid } = app, { width, height } = app.canvas;
+    if (app.layer?.grid !== grid || app.layer.picture !== picture) app.layer = { grid, picture, ...groundOf(app), sprites: new Set() };
+    const { ground, image, pixels, sprites: before } = app.layer, sprites = (app.layer.sprites = new Set());
+    for (const [one, look] of drawn) sprites.add(spriteOf(lookUp(picture, one), colorOf(app, picture, one), look, grid));
     const changed = [...before].filter((sprite) => !sprites.has(sprite)).concat([...sprites].filter((sprite) => !before.has(sprite)));
     const all = { left: 0, top: 0, width, height }, area = changed.reduce((sum, sprite) => sum + sprite.width * sprite.height, 0);
     for (const part of 2 * area < width * height ? changed : [all]) {
         const left = Math.max(part.left, 0), right = Math.min(part.left + part.width, width);
         const top = Math.max(part.top, 0), bottom = Math.min(part.top + part.height, height);
         if (left >= right || top >= bottom) continue;
-        for (let y = top; y < bottom; y++) pixels.fill(0, y * width + left, y * width + right);
+        for (let y = top; y < bottom; y++) pixels.set(ground.subarray(y * width + left, y * width + right), y * width + left);
         for (const sprite of sprites) {
             const start = Math.max(left, sprite.left), count = Math.min(right, sprite.left + sprite.width) - start;
             const last = Math.min(bottom, sprite.top + sprite.height);
             for (let y = Math.max(top, sprite.top); y < last; y++)
                 blend(pixels, y * width + start, sprite.pixels, (y - sprite.top) * sprite.width + start - sprite.left, count);
         }
-        const shown = new Int32Array(image.data.buffer);
-        for (let y = top; y < bottom; y++) undo(pixels, shown, y * width + left, y * width + right);
-        context.putImageData(image, 0, 0, left, top, right - left, bottom - top);
     }
-    return canvas;
+    return image;
 }
 
-/** Lay `count` pixels over others. Their colours are premultiplied by their opacity, which makes that easy. */
+/** The picture in pixels of the canvas: once as it is, and once to lay masks over it. */
+function groundOf({ image: picture, canvas: { width, height } }) {
+    const context = new OffscreenCanvas(width, height).getContext("2d", { ...OPAQUE, willReadFrequently: true });
+    context.imageSmoothingQuality = "medium";
+    context.drawImage(picture, 0, 0, width, height);
+    const image = context.getImageData(0, 0, width, height), pixels = new Int32Array(image.data.buffer);
+    return { ground: pixels.slice(), image, pixels };
+}
+
+/** Lay `count` pixels over opaque ones. Their colours are premultiplied by their opacity, which makes that easy. */
 function blend(pixels, i, over, j, count) {
     for (const end = j + count; j < end; i++, j++) {
         const above = over[j], below = pixels[i];
         if (!above) continue;
         const opacity = above >>> 24, rest = 256 - opacity - (opacity >>> 7);
-        const redBlue = (Math.imul(below & 0xff00ff, rest) >>> 8) & 0xff00ff, green = Math.imul((below >>> 8) & 0xff00ff, rest) & 0xff00ff00;
-        pixels[i] = above + (redBlue | green);
+        const redBlue = (Math.imul(below & 0xff00ff, rest) >>> 8) & 0xff00ff, green = (Math.imul(below & 0xff00, rest) >>> 8) & 0xff00;
+        pixels[i] = (above + (redBlue | green)) | 0xff000000;
     }
 }
 
-/** Undo the premultiplication, for `putImageData`. */
-function undo(pixels, shown, i, end) {
-    for (; i < end; i++) {
-        const pixel = pixels[i], factor = FACTORS[pixel >>> 24];
-        const red = Math.imul(pixel & 255, factor) >>> 16, green = Math.imul((pixel >>> 8) & 255, factor) >>> 16, blue = Math.imul((pixel >>> 16) & 255, factor) >>> 16;
-        shown[i] = (pixel & 0xff000000) | (blue << 16) | (green << 8) | red;
-    }
-}
-
-const FACTORS = Int32Array.from({ length: 256 }, (_, opacity) => opacity && Math.floor((65536 * 255) / opacity) + 1);
 const RIM = 3; // pixels that a line may reach beyond the values
 const STEPS = 8; // in a pixel, of the distance to the outline
 const reliefs = new WeakMap(), sprites = new WeakMap(), tables = new Map();
 
-/** The values of a mask with a rim of zeros, and how steeply they rise at each pixel. Kept: it is the same for all thresholds. */
-function reliefOf(one) {
-    if (reliefs.has(one)) return reliefs.get(one);
-    // Of a thing there are only 0 and 1.
-    const { left, top, width, height, values } = one.soft?.() ?? { ...one.mask, values: one.mask.values.map((value) => value && 255) };
+/** The values of a mask in pixels of the canvas, with a rim of zeros, and how steeply they rise at each: the same for all thresholds. */
+function reliefOf(one, grid) {
+    if (reliefs.get(one)?.grid === grid) return reliefs.get(one);
+    const { left, top, width, height, values } = valuesOn(one, grid.across, grid.down);
     const columns = width + 2 * RIM, rows = height + 2 * RIM, padded = new Uint16Array(columns * rows), steep = new Float32Array(columns * rows);
     for (let y = 0; y < height; y++) padded.set(values.subarray(y * width, (y + 1) * width), (y + RIM) * columns + RIM);
+    if (one.mask) soften(padded, columns, Math.ceil(grid.sharp));
     for (let i = columns; i < padded.length - columns; i++) {
         const value = padded[i];
         const across = Math.max(Math.abs(padded[i + 1] - value), Math.abs(value - padded[i - 1]));
         const down = Math.max(Math.abs(padded[i + columns] - value), Math.abs(value - padded[i - columns]));
         steep[i] = Math.sqrt(across * across + down * down);
     }
-    const relief = { left: left - RIM, top: top - RIM, width: columns, height: rows, padded, steep };
+    const relief = { grid, left: left - RIM, top: top - RIM, width: columns, height: rows, padded, steep };
     reliefs.set(one, relief);
     return relief;
 }
 
+/** Make slopes of a mask's steps, since they tell how far the edge is; but no pixel changes sides. */
+function soften(values, columns, reach) {
+    const mask = values.slice();
+    for (const step of [1, columns]) {
+        const before = values.slice();
+        for (let i = reach * step; i < values.length - reach * step; i++) {
+            let sum = 0;
+            for (let k = -reach; k <= reach; k++) sum += before[i + k * step];
+            values[i] = sum / (2 * reach + 1);
+        }
+    }
+    for (let i = 0; i < values.length; i++) values[i] = mask[i] > 32767 ? Math.max(values[i], 36_000) : Math.min(values[i], 29_000);
+}
+
+const levelOf = (one, threshold) => 65535 * (one.mask ? 0.5 : threshold); // a mask is cut already
+
+const areaOf = keepLast(({ padded }, level) => {
+    let area = 0;
+    for (let i = 0; i < padded.length; i++) area += padded[i] > level ? 1 : 0;
+    return area;
+});
+
 /** Paint a mask into pixels, which are kept until its look changes. */
-function spriteOf(one, color, look, scale) {
+function spriteOf(one, color, look, grid) {
     const last = sprites.get(one);
-    if (last?.key === look.key) return last;
-    const { left, top, width, height, padded, steep } = reliefOf(one), pixels = last?.pixels ?? new Int32Array(padded.length);
-    const { reach, inside, table } = tableOf(color, look, scale), level = (one.mask ? 0.5 : look.threshold) * (one.soft ? 65535 : 255);
+    if (last?.key === look.key && last.grid === grid) return last;
+    const { left, top, width, height, padded, steep } = reliefOf(one, grid), pixels = last?.grid === grid ? last.pixels : new Int32Array(padded.length);
+    const { reach, inside, table } = tableOf(color, look, grid.sharp), level = levelOf(one, look.threshold);
     // How far a pixel is from the outline follows from its value and from how steeply the values rise there.
     for (let y = 0, i = 0; y < height; y++)
         for (let x = 0; x < width; x++, i++) {
@@ -728,29 +755,28 @@ function spriteOf(one, color, look, scale) {
             else if (above <= -far || (look.isDashed && !((x + y) & 4))) pixels[i] = 0;
             else pixels[i] = table[Math.round((above / steep[i] + reach) * STEPS)];
         }
-    const sprite = { key: look.key, left, top, width, height, pixels };
+    const sprite = { key: look.key, grid, left, top, width, height, pixels };
     sprites.set(one, sprite);
     return sprite;
 }
 
 /** For each distance from an outline, how much of the fill, of a dark rim and of the line lies there, as a pixel. */
-function tableOf(color, { alpha, width }, scale) {
-    // Lines thinner than a pixel of the picture would be pale where that is enlarged.
-    const key = [color, alpha, width, scale].join(), half = Math.max(width / 2 / scale, 0.8), reach = width ? half + 0.9 / scale + 0.5 : 0.5;
+function tableOf(color, { alpha, width }, sharp) {
+    const key = [color, alpha, width, sharp].join(), half = (width / 2) * sharp, reach = width ? half + 0.9 * sharp + 0.5 : 0.5;
     if (tables.size > 500) tables.clear();
     if (!tables.has(key)) {
-        const pixel = (distance) => coats(distance, half, color, alpha, width, scale);
+        const pixel = (distance) => coats(distance, half, color, alpha, sharp);
         const table = Int32Array.from({ length: Math.ceil(2 * reach * STEPS) + 2 }, (_, i) => pixel(i / STEPS - reach));
         tables.set(key, { reach, inside: pixel(1e3), table });
     }
     return tables.get(key);
 }
 
-/** The colour, as a pixel of ImageData, at a distance from the outline: positive inside. */
-function coats(distance, half, color, alpha, thickness, scale) {
+/** The colour, as a pixel of ImageData, at a distance from the outline: positive inside. `half` of the line's width; 0 for none. */
+function coats(distance, half, color, alpha, sharp) {
     const covered = (share) => Math.min(Math.max(share + 0.5, 0), 1);
     const fill = alpha * covered(distance), away = Math.abs(distance);
-    const rim = thickness ? 0.5 * covered(half + 0.9 / scale - away) : 0, line = thickness ? covered(half - away) : 0;
+    const rim = half ? 0.5 * covered(half + 0.9 * sharp - away) : 0, line = half ? covered(half - away) : 0;
     const opacity = 1 - (1 - fill) * (1 - rim) * (1 - line);
     const [red, green, blue] = color.map((value) => Math.round(value * (fill * (1 - rim) * (1 - line) + line))); // the rest is black
     return (Math.round(255 * opacity) << 24) | (blue << 16) | (green << 8) | red;
@@ -760,7 +786,7 @@ const CELL = 4; // pixels: labels keep to a grid, on which it is quick to see wh
 
 /** Write the names of what is drawn, each where it covers no other name; some find no place, and show when pointed at. */
 function drawLabels(app, picture, drawn) {
-    const { sharp, width, height } = app, context = app.canvas.getContext("2d");
+    const { sharp, width, height } = app, context = app.canvas.getContext("2d", OPAQUE);
     const scale = app.scale * app.zoom, columns = Math.ceil(width / CELL) + 1, taken = new Uint8Array(columns * (Math.ceil(height / CELL) + 1));
     context.setTransform(1, 0, 0, 1, 0, 0);
     for (const one of drawn) {
@@ -794,7 +820,7 @@ const FONT = "11px system-ui, sans-serif";
 /** A name on a ground of its colour. */
 function pillOf(app, text, color) {
     if (!app.widths.has(text)) {
-        const context = app.canvas.getContext("2d");
+        const context = app.canvas.getContext("2d", OPAQUE);
         context.font = FONT;
         app.widths.set(text, Math.ceil(context.measureText(text).width) + 8);
     }
@@ -1256,12 +1282,7 @@ function save(app) {
         app.model.send({ type: "save" });
         return;
     }
-    const canvas = h("canvas", { width: app.canvas.width, height: app.canvas.height }), context = canvas.getContext("2d");
-    context.setTransform(app.sharp, 0, 0, app.sharp, app.sharp * app.panX, app.sharp * app.panY);
-    const { width, height } = shownPicture(app), scale = app.scale * app.zoom;
-    context.drawImage(app.image, 0, 0, width * scale, height * scale);
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.drawImage(app.canvas, 0, 0);
+    const { canvas } = app;
     canvas.toBlob((blob) => {
         const link = h("a", { href: URL.createObjectURL(blob), download: "explored.png" });
         link.click();
@@ -1379,7 +1400,7 @@ function unpackMasks({ masks, boxes, size, full_size: fullSize }, across, down) 
         const rows = Int32Array.from({ length: height }, (_, y) => y);
         const scales = size.map((side, i) => Math.fround(side / fullSize[i]));
         return (masks.boxes ?? boxes).map((box) => {
-            const side = masks.side, small = { width: side, height: side, values: next(side * side) };
+            const side = masks.side, small = { box, width: side, height: side, values: next(side * side) };
             const fullBox = box.map((value, i) => unscaled(value, scales[i % 2]));
             return {
                 small,
@@ -1454,13 +1475,24 @@ export function decodeRle(text, width, height) {
 // Put side x side probabilities (uint8) into their box as torchvision does: a rim of zeros, the box larger by
 // as much and in whole pixels, bilinear. Gives 0 to 65535, of those of the columns and rows that it reaches.
 export function enlarge(probs, side, box, columns, rows) {
-    const [x1, y1, x2, y2] = expandBox(box, side);
-    const across = placesBetween(side + 2, x1, x2, columns), down = placesBetween(side + 2, y1, y2, rows);
+    return stretch({ width: side, height: side, values: probs }, expandBox(box, side), columns, rows, 257);
+}
+
+// The soft values of an instance, or the mask of a thing, at columns and rows that need not be whole.
+function valuesOn({ small, mask, soft }, columns, rows) {
+    if (small) return enlarge(small.values, small.width, small.box, columns, rows);
+    const whole = mask ?? soft(), { left, top, width, height } = whole;
+    return stretch(whole, [left - 1, top - 1, left + width, top + height], columns, rows, mask ? 65535 : 1);
+}
+
+// Stretch values, with a rim of zeros, over the pixels x1..x2 and y1..y2, each times `unit`.
+function stretch({ width: from, height: count, values: given }, [x1, y1, x2, y2], columns, rows, unit) {
+    const across = placesBetween(from + 2, x1, x2, columns), down = placesBetween(count + 2, y1, y2, rows);
     const width = across.share.length, height = down.share.length;
-    // First each row of the small mask in the new width. The rim, and what lies behind it, stays 0.
-    const wide = new Float64Array((side + 3) * width), line = new Float64Array(side + 3);
-    for (let row = 0, i = width; row < side; row++) {
-        for (let x = 0; x < side; x++) line[x + 1] = 257 * probs[row * side + x];
+    // First each row in the new width. The rim, and what lies behind it, stays 0.
+    const wide = new Float64Array((count + 3) * width), line = new Float64Array(from + 3);
+    for (let row = 0, i = width; row < count; row++) {
+        for (let x = 0; x < from; x++) line[x + 1] = unit * given[row * from + x];
         for (let x = 0; x < width; x++) wide[i++] = mix(line, across.first[x], 1, across.share[x]);
     }
     const values = new Uint16Array(width * height);
@@ -1488,7 +1520,7 @@ function placesBetween(side, start, end, pixels) {
     const { from, inside } = within(pixels, start, end), step = side / (end - start + 1);
     const first = new Int32Array(inside.length), share = new Float64Array(inside.length);
     for (let i = 0; i < inside.length; i++) {
-        const place = Math.max((inside[i] - start + 0.5) * step - 0.5, 0);
+        const place = Math.min(Math.max((inside[i] - start + 0.5) * step - 0.5, 0), side - 1);
         first[i] = place;
         share[i] = place - first[i];
     }
