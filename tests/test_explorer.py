@@ -701,6 +701,15 @@ def test_code_says_what_was_changed():
     assert np.array_equal(run(explorer.as_code(), image, prediction, CATEGORIES), expected)
 
 
+def test_code_of_several_pictures_draws_the_one_that_is_shown():
+    images, predictions = [grey(), grey() // 2], [cones(), cones(scores=(0.9, 0.8, 0.7, 0.6, 0.4))]
+    explorer = explore(images, predictions, CATEGORIES)
+    explorer.picture = 1
+    assert explorer.as_code() == (
+        "kept = filter_model_output([predictions[1]], 0.5)[0]\nshow(draw_instances(images[1], kept, categories))"
+    )
+
+
 def test_copied_code_draws_unsorted_predictions_too():
     image, prediction = grey(), rows(cones(), [4, 2, 0, 3, 1])
     explorer = explore(image, prediction, CATEGORIES)

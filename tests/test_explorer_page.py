@@ -505,11 +505,14 @@ def test_code_is_that_of_python(call):
             for name in ("masks", "outlines", "boxes", "labels", "dropped", "missed")
         }
         views.append(View(float(scores), float(masks), tuple(chosen), float(alpha), **shown))
-    found = call(
-        "const scene = explorer.unpack(given.payload); return given.views.map(view => explorer.asCode(scene, view))",
-        {"payload": payload, "views": [view._asdict() for view in views]},
-    )
-    assert found == [as_code(view, payload["classes"], CATEGORIES) for view in views]
+    for several, picture in ((False, None), (True, 3)):
+        scene = {"payload": payload | {"several": several}}
+        found = call(
+            "const scene = explorer.unpack(given.payload);"
+            "return given.views.map(view => explorer.asCode(scene, view))",
+            scene | {"views": [view._asdict() | {"picture": picture} for view in views]},
+        )
+        assert found == [as_code(view, payload["classes"], CATEGORIES, picture) for view in views]
 
 
 def test_precision_and_recall_are_those_of_python(call):

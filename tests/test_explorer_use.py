@@ -333,7 +333,8 @@ def test_a_click_in_the_picture_opens_a_card_and_one_on_the_ground_closes_it(ope
     page.mouse.click(*in_picture(page, 22, 19))
     expect(card).to_be_visible()
     assert card.locator("dt").all_text_contents() == ["is", "box", "area", "best match"]
-    assert card.locator("dd").all_text_contents()[:2] == ["hit", "40 x 30 at (2, 4)"]
+    area = cones()["masks"].paste()[0].sum()
+    assert card.locator("dd").all_text_contents()[:3] == ["hit", "40 x 30 at (2, 4)", f"{area} pixels"]
     expect(choice).to_have_value("instance 0")
     page.mouse.click(*in_picture(page, 70, 50))  # what is missed can be clicked, too
     expect(card.locator("dd").first).to_have_text("missed")

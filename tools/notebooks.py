@@ -4,8 +4,9 @@ python3 run.py build [NOTEBOOK ...]   execute notebooks in place and strip what 
 python3 run.py colab OWNER/REPO       say where the course lives on GitHub; badges, links and first cells follow
 
 Generated, and kept in agreement by tests/test_notebooks.py: the links to the previous and the next notebook (in the
-first and the last cell), the first code cell, the minutes in README.md and, once the address is known, the Colab badges
-and the links to Colab and Binder in README.md. The plans in docs/teaching.md follow (tools/teaching.py).
+first and the last cell), those to docs/terms.md (tools/terms.py), the first code cell, the minutes in README.md and,
+once the address is known, the Colab badges and the links to Colab and Binder in README.md. The plans in
+docs/teaching.md follow (tools/teaching.py).
 """
 
 import ast
@@ -22,6 +23,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+from terms import link_terms
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
@@ -100,7 +102,10 @@ def navigation(path: Path) -> str:
 
 
 def generate(notebook: NotebookNode, path: Path) -> None:
-    """Write badge, links and the first code cell into a notebook, in place."""
+    """Write badge, links and the first code cell into a notebook, in place.
+
+    Raises `ValueError` when a term that the notebook should explain is not in its text.
+    """
     if notebook.cells[-1].cell_type != "markdown":  # an exercise, say: the links need a place
         notebook.cells.append(nbformat.v4.new_markdown_cell(id="links"))
     first, last = notebook.cells[0], notebook.cells[-1]
@@ -110,6 +115,7 @@ def generate(notebook: NotebookNode, path: Path) -> None:
     first.source = "\n\n".join(filter(None, [heading, badge, navigation(path), body]))
     body = "\n".join(line for line in last.source.split("\n") if not is_generated(line)).strip("\n")
     last.source = "\n\n".join(filter(None, [body, navigation(path)]))
+    link_terms(notebook, path)
 
     if not is_first_code_cell(notebook.cells[1]):
         notebook.cells.insert(1, nbformat.v4.new_code_cell(id="colab"))

@@ -1115,11 +1115,12 @@ const whole = (value) => Math.round(value).toLocaleString("en").replaceAll(",", 
 
 function factsOfInstance(app, picture, one) {
     const across = picture.fullWidth / picture.width, down = picture.fullHeight / picture.height;
-    const [x1, y1, x2, y2] = one.box, crop = cut(one, app.view.mask_threshold), verdict = app.verdicts[one.row];
+    const [x1, y1, x2, y2] = one.box, verdict = app.verdicts[one.row];
+    const share = (picture.fullWidth * picture.fullHeight) / (Math.min(picture.width, picture.fullWidth) * Math.min(picture.height, picture.fullHeight));
     const facts = [
         ["is", verdict === "dropped" ? "dropped: its score is below the threshold" : verdict],
         ["box", `${whole((x2 - x1) * across)} x ${whole((y2 - y1) * down)} at (${whole(x1 * across)}, ${whole(y1 * down)})`],
-        ["area", `${whole(crop.area * across * down)} pixels`],
+        ["area", `${whole(areaAbove(one, app.view.mask_threshold) * share)} pixels`],
     ];
     if (!picture.things?.length) return facts;
     const best = bestThing(app, picture, one.row);
@@ -1268,7 +1269,8 @@ function listInstances(app) {
     choice.value = picked ? `${picked.kind} ${picked.row}` : "";
 }
 
-async function copyCode(app, button) {
+function copyCode(app, button) {
+    setText(app.code, asCode(app.scene, app.view)); // the frame that writes it may be still to come
     getSelection().selectAllChildren(app.code);
     document.execCommand("copy"); // needs no permission and no secure connection; and leaves the code selected
     button.textContent = "Copied";
@@ -1604,7 +1606,8 @@ function scaleOf(thresholds) {
 }
 
 const HUNDREDTHS = scaleOf(Array.from({ length: 91 }, (_, i) => (i + 5) / 100)); // 0.05 to 0.95
-let single = scaleOf([0.5]);
+let single = scaleOf([0.5]); // the last one
+const scaleFor = (threshold) => (single.thresholds[0] === threshold ? single : (single = scaleOf([threshold])));
 
 // From how many pixels are above just 0, 1, 2 ... of the thresholds to how many are above each.
 function addUp(counts) {
@@ -1617,6 +1620,11 @@ const areasAbove = keepLast((instance, { thresholds, passed }) => {
     for (let i = 0; i < values.length; i++) counts[passed[values[i]]]++;
     return addUp(counts);
 });
+
+// The pixels above a threshold, of those that are compared.
+export function areaAbove(instance, threshold) {
+    return areasAbove(instance, scaleFor(threshold))[0];
+}
 
 // IoU of an instance and a thing for each threshold; of a crowd region, the share of the instance within it.
 function overlaps(instance, thing, scale) {
@@ -1637,8 +1645,7 @@ function overlaps(instance, thing, scale) {
 }
 
 export function overlap(instance, thing, threshold) {
-    if (single.thresholds[0] !== threshold) single = scaleOf([threshold]);
-    return overlaps(instance, thing, single)[0];
+    return overlaps(instance, thing, scaleFor(threshold))[0];
 }
 
 // For the mask thresholds 0.05, 0.06 ... 0.95.
@@ -1763,7 +1770,8 @@ export function describe({ kept, dropped, hits, ignored, missed, total }, hasTar
 }
 
 // The two lines of Python that draw a view.
-export function asCode({ classes, categories }, view) {
+export function asCode({ classes, categories, several }, view) {
+    const [image, prediction] = several ? [`images[${view.picture}]`, `predictions[${view.picture}]`] : ["image", "prediction"];
     const python = (value) => {
         if (typeof value === "boolean") return value ? "True" : "False";
         return Number.isInteger(value) ? value.toFixed(1) : String(value);
@@ -1775,8 +1783,8 @@ export function asCode({ classes, categories }, view) {
     const changed = Object.keys(usual).filter((name) => view[name] !== usual[name]);
     const options = changed.map((name) => `, ${name}=${python(view[name])}`).join("");
     return (
-        `kept = filter_model_output([prediction], ${python(view.score_threshold)}` +
+        `kept = filter_model_output([${prediction}], ${python(view.score_threshold)}` +
         `${all ? "" : `, labels=[${labels.join(", ")}]`})[0]${!all && names ? `  # ${names}` : ""}\n` +
-        `show(draw_instances(image, kept, categories${options}))`
+        `show(draw_instances(${image}, kept, categories${options}))`
     );
 }

@@ -59,8 +59,12 @@ def take_tally(
     return Tally(kept, chosen[len(kept) :], list(found), ignored, missed, len(things))
 
 
-def as_code(view: View, all_classes: Sequence[int], categories: Sequence[str]) -> str:
+def as_code(
+    view: View, all_classes: Sequence[int], categories: Sequence[str], picture: int | None = None
+) -> str:
     """The two lines of Python that draw a view, in the names that the course uses.
+
+    picture: the place of what is shown among several pictures.
 
     One difference is possible with models of more than twelve classes. The explorer chooses the colours once, from all
     classes; where one of them is unticked, `draw_instances` may give its colour to another.
@@ -71,10 +75,13 @@ def as_code(view: View, all_classes: Sequence[int], categories: Sequence[str]) -
     options = {"mask_threshold": (view.mask_threshold, 0.5), "alpha": (view.alpha, 0.45)}
     options |= {name: (getattr(view, name), True) for name in ("masks", "outlines", "boxes", "labels")}
     changed = "".join(f", {name}={value}" for name, (value, usual) in options.items() if value != usual)
+    image, prediction = ("image", "prediction")
+    if picture is not None:
+        image, prediction = f"images[{picture}]", f"predictions[{picture}]"
     return (
-        f"kept = filter_model_output([prediction], {view.score_threshold}{chosen})[0]"
+        f"kept = filter_model_output([{prediction}], {view.score_threshold}{chosen})[0]"
         + (f"  # {names}" if chosen and names else "")
-        + f"\nshow(draw_instances(image, kept, categories{changed}))"
+        + f"\nshow(draw_instances({image}, kept, categories{changed}))"
     )
 
 

@@ -123,7 +123,8 @@ class Explorer(anywidget.AnyWidget):
 
     def as_code(self) -> str:
         """The two lines of Python that draw what is shown, without what needs a target."""
-        return as_code(self.view, self.data["classes"], self._categories)
+        picture = self.picture if self.data["several"] else None
+        return as_code(self.view, self.data["classes"], self._categories, picture)
 
     def save(self, path: str | Path) -> Path:
         """Write a page with the explorer alive in it: one file that needs no kernel, no server and no network.
