@@ -1025,7 +1025,8 @@ def test_it_shows_four_pictures_where_widgets_cannot_run():
     arrays = [np.moveaxis(drawn(view, small, small_prediction), 0, -1) for view in views]
     jpeg = base64.b64decode(data["image/jpeg"])
     assert Image.open(io.BytesIO(jpeg)).format == "JPEG"
-    assert np.array_equal(pixels(jpeg), pixels(grid_jpeg(arrays, titles, columns=2)))
+    expected = grid_jpeg(arrays, titles, columns=2, quality=80, subsampling=2)
+    assert np.array_equal(pixels(jpeg), pixels(expected))
 
 
 def test_it_leaves_the_view_as_it_is_for_pages_that_bring_it_to_life():
@@ -1045,7 +1046,7 @@ def test_a_notebook_keeps_small_pictures_of_many_and_nothing_that_is_too_much(mo
     explorer = explore([noise] * 2, [prediction] * 2, CATEGORIES)
     left = explorer._repr_mimebundle_()[0][MIME]
     for picture, whole in zip(left["pictures"], explorer.data["pictures"], strict=True):
-        assert Image.open(io.BytesIO(base64.b64decode(picture["jpeg"]))).size == (400, 300)
+        assert Image.open(io.BytesIO(base64.b64decode(picture["jpeg"]))).size == (360, 270)
         assert picture | {"jpeg": None} == whole | {"jpeg": None}
         assert len(picture["jpeg"]) < len(whole["jpeg"]) / 2
     monkeypatch.setattr(packing, "MAX_BYTES", len(json.dumps(left)) - 1)

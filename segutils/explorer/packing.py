@@ -101,8 +101,8 @@ def for_a_notebook(payload: dict) -> dict | None:
 
 def _smaller(jpeg: str) -> str:
     picture = Image.open(io.BytesIO(base64.b64decode(jpeg)))
-    picture.thumbnail((400, 400))
-    return _to_jpeg(picture, quality=70)
+    picture.thumbnail((360, 360))
+    return _to_jpeg(picture, quality=60)
 
 
 def shared_colors(predictions: Sequence[Prediction], targets: Sequence[Prediction]) -> dict[int, Color]:

@@ -82,4 +82,4 @@ def four_pictures(shown: Shown, view: View) -> tuple[bytes, str]:
         tally = take_tally(at, shown.prediction, shown.target, shown.matches)
         arrays.append(np.moveaxis(draw_view(small, at), 0, -1))
         titles.append(f"score >= {threshold}: {len(tally.kept)} kept, {len(tally.dropped)} dropped")
-    return grid_jpeg(arrays, titles, columns=2), "; ".join(titles)
+    return grid_jpeg(arrays, titles, columns=2, quality=80, subsampling=2), "; ".join(titles)
