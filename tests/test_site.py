@@ -356,7 +356,7 @@ def test_code_is_copied(site, page):
         page.get_by_role("status").filter(has_text="Copied")
     ).to_be_attached()  # explorers have theirs, too
     copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied.startswith("from segutils import explore") and "Copy" not in copied
+    assert copied.startswith("from segutils import draw_instances, explore") and "Copy" not in copied
     assert copied.count("\n") == block.locator("pre").inner_text().rstrip().count("\n") + 1
 
 

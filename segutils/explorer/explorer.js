@@ -75,6 +75,7 @@ const STYLE = `
 .segutils-explorer .thumb:has(:focus-visible) { box-shadow: 0 0 0 3px #fff, 0 0 0 5px #0072b2; }
 .segutils-explorer [hidden] { display: none !important; }
 .segutils-explorer.narrow .counts { min-height: 36px; }
+.segutils-explorer.narrow code { white-space: pre-wrap; }
 .segutils-explorer.narrow .body { grid-template-columns: minmax(0, 1fr); }
 .segutils-explorer.narrow .side { display: grid; grid-template-columns: repeat(auto-fit, minmax(240px, 1fr)); gap: 0 24px; }
 `;
@@ -93,7 +94,7 @@ export default {
 
 function open(element, payload, model) {
     const scene = unpack(payload);
-    const app = { scene, model, view: { ...scene.view }, changed: new Set(), room: 0, sharp: 1, stamps: new Map(), widths: new Map() };
+    const app = { scene, model, view: { ...scene.view }, changed: new Set(), room: 0, sharp: 1, stamps: new Map() };
     app.frame = app.stopping = app.counting = 0;
     app.picked = app.pointed = null; // what is clicked, what is pointed at: {kind: "instance" or "thing", row}
     if (model) for (const name of [...VALUES, ...SHOWN]) app.view[name] = model.get(name);
@@ -372,17 +373,11 @@ function fit(app) {
         canvas.height = down * sharp;
     }
     Object.assign(app.canvas.style, { width: `${app.width}px`, height: `${app.height}px` });
-    const grid = { across: middles(app.canvas.width, picture.width), down: middles(app.canvas.height, picture.height), sharp };
-    Object.assign(app, { isFitted: true, sharp, grid, stripWidth: width, cardOf: null });
+    Object.assign(app, { isFitted: true, sharp, stripWidth: width, cardOf: null });
     app.panX *= app.width / (before || app.width);
     app.panY *= app.width / (before || app.width);
     app.stamps.clear();
     zoom(app, 1);
-}
-
-/** Where the middles of a canvas's pixels lie among those of a picture that fills it. */
-function middles(count, size) {
-    return Float64Array.from({ length: count }, (_, i) => ((i + 0.5) * size) / count - 0.5);
 }
 
 /** Zoom by a factor about a point of the stage, its middle if none is given; a factor of 0 fits the picture again. */
@@ -404,7 +399,15 @@ function pan(app, x, y) {
         imageRendering: scale > 4 ? "pixelated" : "auto",
     });
     app.stage.style.touchAction = app.zoom > 1 ? "none" : "pan-x pan-y";
+    app.grid = gridOf(app);
     schedule(app);
+}
+
+/** Where the pixels of the canvas, and some around it, lie in the picture; and where the picture lies on the canvas. */
+function gridOf({ canvas, sharp, scale: fitted, zoom, panX, panY }) {
+    const scale = sharp * fitted * zoom, left = sharp * panX, top = sharp * panY;
+    const middles = (count, start) => Float64Array.from({ length: count + 2 * MARGIN }, (_, i) => (i - MARGIN + 0.5 - start) / scale - 0.5);
+    return { across: middles(canvas.width, left), down: middles(canvas.height, top), scale, left, top, sharp };
 }
 
 const KEYS = {
@@ -592,77 +595,37 @@ function nameOf(app, { kind, row }, longest = Infinity) {
 }
 
 function drawPicture(app, picture) {
-    const { view, now, scene, sharp } = app, context = app.canvas.getContext("2d", OPAQUE);
-    const scale = app.scale * app.zoom, at = view.mask_threshold;
-    const toPicture = () => context.setTransform(sharp * scale, 0, 0, sharp * scale, sharp * app.panX, sharp * app.panY);
-    toPicture();
-    const instance = (row) => ({ kind: "instance", row }), missed = (view.missed ? now.missed : []).map((row) => ({ kind: "thing", row }));
+    const { view, now, grid } = app, at = view.mask_threshold;
     const look = (threshold, alpha, width, isDashed = false) => ({ threshold, alpha, width, isDashed, key: [threshold, alpha, width, isDashed].join() });
     const mask = look(at, view.masks ? view.alpha : 0, view.outlines ? 2 : 0), white = look(0.5, 0, 1.4), dashed = look(at, 0, 1.4, true);
+    const instance = (row) => ({ kind: "instance", row }), missed = (view.missed ? now.missed : []).map((row) => ({ kind: "thing", row }));
+    const painted = (one, look, kept = sprites) => spriteOf(lookUp(picture, one), colorOf(app, picture, one), look, grid, kept);
     // The largest first, so that small ones come to lie over them.
-    const areas = new Map(now.kept.map((row) => [row, areaOf(reliefOf(picture.instances[row], app.grid), levelOf(picture.instances[row], at))]));
+    const areas = new Map(now.kept.map((row) => [row, areaAbove(picture.instances[row], at)]));
     const bySize = [...now.kept].sort((a, b) => areas.get(b) - areas.get(a));
-    const drawn = [
-        ...(view.dropped ? now.dropped : []).map((row) => [instance(row), dashed]),
-        ...(mask.alpha || mask.width ? bySize : []).map((row) => [instance(row), mask]),
-        ...missed.map((one) => [one, white]),
-    ];
-    const outlined = ([one, look]) => {
-        const path = one.kind === "thing" ? thingOutline(lookUp(picture, one)) : outline(lookUp(picture, one), at);
-        drawOutline(context, path, css(colorOf(app, picture, one)), look, 1 / scale);
-    };
-    // Outlines are good at any size, pixels are quicker.
-    if (app.zoom === 1) context.putImageData(layMasks(app, picture, drawn), 0, 0);
-    else {
-        context.imageSmoothingEnabled = scale <= 4;
-        context.drawImage(app.image, 0, 0, picture.width, picture.height);
-        drawn.forEach(outlined);
-    }
-    if (view.boxes) {
-        context.setTransform(1, 0, 0, 1, 0, 0);
-        for (const row of now.kept) {
-            const { box, label } = picture.instances[row];
-            const [x1, y1, x2, y2] = box.map((value, i) => Math.round(sharp * (value * scale + (i % 2 ? app.panY : app.panX))));
-            context.fillStyle = css(scene.colors[label]);
-            for (const [x, y, w, h] of [[x1, y1, x2 - x1, sharp], [x1, y2 - sharp, x2 - x1, sharp], [x1, y1, sharp, y2 - y1], [x2 - sharp, y1, sharp, y2 - y1]])
-                context.fillRect(x, y, w, h);
-        }
-        toPicture();
-    }
-    for (const one of [app.picked, app.pointed]) if (one) outlined([one, { alpha: 0.6, width: 3.5 }]);
-    if (view.labels) drawLabels(app, picture, [...now.kept.map(instance), ...missed]);
+    lay(app, picture, new Set([
+        ...(view.dropped ? now.dropped : []).map((row) => painted(instance(row), dashed)),
+        ...(mask.alpha || mask.width ? bySize : []).map((row) => painted(instance(row), mask)),
+        ...missed.map((one) => painted(one, white)),
+        ...(view.boxes ? now.kept.flatMap((row) => edgesOf(app, picture.instances[row])) : []),
+        ...[app.picked, app.pointed].filter(Boolean).map((one) => painted(one, look(at, 0.6, 3.5), litSprites)),
+        ...(view.labels ? labelsOf(app, picture, [...now.kept.map(instance), ...missed]) : []),
+    ]));
 }
 
 const WHITE = [255, 255, 255];
 const colorOf = (app, picture, one) => (one.kind === "thing" ? WHITE : app.scene.colors[lookUp(picture, one).label]);
-
-/** Fill and stroke an outline; `pixel` is the size of a pixel of the screen in those of the picture. */
-function drawOutline(context, path, color, { alpha, width, isDashed }, pixel) {
-    context.globalAlpha = alpha;
-    context.fillStyle = color;
-    if (alpha) context.fill(path, "evenodd");
-    context.setLineDash(isDashed ? [5 * pixel, 4 * pixel] : []);
-    // A dark rim sets the line off from a ground of its colour.
-    for (const [ink, opacity, more] of [["#000", 0.5, 1.8], [color, 1, 0]]) {
-        context.globalAlpha = opacity;
-        context.strokeStyle = ink;
-        context.lineWidth = (width + more) * pixel;
-        if (width) context.stroke(path);
-    }
-    context.globalAlpha = 1;
-}
-
 const OPAQUE = { alpha: false }; // a canvas through which nothing is seen is quicker to show
 
-/** Lay masks over the picture, the first at the bottom, in pixels of the canvas. What is as it was before stays. */
-function layMasks(app, picture, drawn) {
-    const { grid } = app, { width, height } = app.canvas;
-    if (app.layer?.grid !== grid || app.layer.picture !== picture) app.layer = { grid, picture, ...groundOf(app), sprites: new Set() };
-    const { ground, image, pixels, sprites: before } = app.layer, sprites = (app.layer.sprites = new Set());
-    for (const [one, look] of drawn) sprites.add(spriteOf(lookUp(picture, one), colorOf(app, picture, one), look, grid));
+/** Lay sprites over the picture, the first at the bottom: rectangles of pixels of the canvas. What is as it was stays. */
+function lay(app, picture, sprites) {
+    const { grid, canvas: { width, height } } = app, isNew = app.layer?.grid !== grid || app.layer.picture !== picture;
+    if (isNew) app.layer = { grid, picture, ...groundOf(app), sprites: new Set() };
+    const { ground, image, pixels, sprites: before } = app.layer, context = app.canvas.getContext("2d", OPAQUE);
+    app.layer.sprites = sprites;
     const changed = [...before].filter((sprite) => !sprites.has(sprite)).concat([...sprites].filter((sprite) => !before.has(sprite)));
     const all = { left: 0, top: 0, width, height }, area = changed.reduce((sum, sprite) => sum + sprite.width * sprite.height, 0);
-    for (const part of 2 * area < width * height ? changed : [all]) {
+    for (const part of isNew || 2 * area > width * height ? [all] : changed) {
         const left = Math.max(part.left, 0), right = Math.min(part.left + part.width, width);
         const top = Math.max(part.top, 0), bottom = Math.min(part.top + part.height, height);
         if (left >= right || top >= bottom) continue;
@@ -673,15 +636,17 @@ function layMasks(app, picture, drawn) {
             for (let y = Math.max(top, sprite.top); y < last; y++)
                 blend(pixels, y * width + start, sprite.pixels, (y - sprite.top) * sprite.width + start - sprite.left, count);
         }
+        context.putImageData(image, 0, 0, left, top, right - left, bottom - top);
     }
-    return image;
 }
 
-/** The picture in pixels of the canvas: once as it is, and once to lay masks over it. */
-function groundOf({ image: picture, canvas: { width, height } }) {
+/** The picture in pixels of the canvas: once as it is, and once to lay sprites over it. */
+function groundOf({ image: picture, canvas: { width, height }, grid: { left, top, scale, sharp }, view, scene }) {
     const context = new OffscreenCanvas(width, height).getContext("2d", { ...OPAQUE, willReadFrequently: true });
+    context.imageSmoothingEnabled = scale <= 4 * sharp;
     context.imageSmoothingQuality = "medium";
-    context.drawImage(picture, 0, 0, width, height);
+    const shown = scene.pictures[view.picture];
+    context.drawImage(picture, left, top, shown.width * scale, shown.height * scale);
     const image = context.getImageData(0, 0, width, height), pixels = new Int32Array(image.data.buffer);
     return { ground: pixels.slice(), image, pixels };
 }
@@ -697,24 +662,35 @@ function blend(pixels, i, over, j, count) {
     }
 }
 
+/** The four sides of an instance's box, as sprites. */
+function edgesOf({ canvas, grid, scene }, one) {
+    if (edges.get(one)?.grid === grid) return edges.get(one).sprites;
+    const { sharp, scale, left, top } = grid, [red, green, blue] = scene.colors[one.label], thick = Math.round(sharp);
+    const [x1, y1, x2, y2] = one.box.map((value, i) => Math.round(value * scale + (i % 2 ? top : left)));
+    const clip = (value, side) => Math.min(Math.max(value, 0), side);
+    const sides = [[x1, y1, x2, y1 + thick], [x1, y2 - thick, x2, y2], [x1, y1, x1 + thick, y2], [x2 - thick, y1, x2, y2]].map((side) => {
+        const [a, b, c, d] = side.map((value, i) => clip(value, i % 2 ? canvas.height : canvas.width)), width = c - a, height = d - b;
+        return { left: a, top: b, width, height, pixels: new Int32Array(Math.max(width * height, 0)).fill(pixel(red, green, blue, 255)) };
+    });
+    edges.set(one, { grid, sprites: sides });
+    return sides;
+}
+
+const pixel = (red, green, blue, opacity) => (opacity << 24) | (blue << 16) | (green << 8) | red; // as in ImageData
+
 const RIM = 3; // pixels that a line may reach beyond the values
 const STEPS = 8; // in a pixel, of the distance to the outline
-const reliefs = new WeakMap(), sprites = new WeakMap(), tables = new Map();
+const MARGIN = RIM + 1; // pixels around the canvas: at its edge, a mask goes on
+const reliefs = new WeakMap(), sprites = new WeakMap(), litSprites = new WeakMap(), edges = new WeakMap(), names = new WeakMap(), tables = new Map();
 
-/** The values of a mask in pixels of the canvas, with a rim of zeros, and how steeply they rise at each: the same for all thresholds. */
+/** The values of a mask in pixels of the canvas, with a rim of zeros: the same for all thresholds. */
 function reliefOf(one, grid) {
     if (reliefs.get(one)?.grid === grid) return reliefs.get(one);
     const { left, top, width, height, values } = valuesOn(one, grid.across, grid.down);
-    const columns = width + 2 * RIM, rows = height + 2 * RIM, padded = new Uint16Array(columns * rows), steep = new Float32Array(columns * rows);
+    const columns = width + 2 * RIM, rows = height + 2 * RIM, padded = new Uint16Array(columns * rows);
     for (let y = 0; y < height; y++) padded.set(values.subarray(y * width, (y + 1) * width), (y + RIM) * columns + RIM);
     if (one.mask) soften(padded, columns, Math.ceil(grid.sharp));
-    for (let i = columns; i < padded.length - columns; i++) {
-        const value = padded[i];
-        const across = Math.max(Math.abs(padded[i + 1] - value), Math.abs(value - padded[i - 1]));
-        const down = Math.max(Math.abs(padded[i + columns] - value), Math.abs(value - padded[i - columns]));
-        steep[i] = Math.sqrt(across * across + down * down);
-    }
-    const relief = { grid, left: left - RIM, top: top - RIM, width: columns, height: rows, padded, steep };
+    const relief = { grid, left: left - RIM - MARGIN, top: top - RIM - MARGIN, width: columns, height: rows, padded };
     reliefs.set(one, relief);
     return relief;
 }
@@ -723,10 +699,10 @@ function reliefOf(one, grid) {
 function soften(values, columns, reach) {
     const mask = values.slice();
     for (const step of [1, columns]) {
-        const before = values.slice();
-        for (let i = reach * step; i < values.length - reach * step; i++) {
-            let sum = 0;
-            for (let k = -reach; k <= reach; k++) sum += before[i + k * step];
+        const before = values.slice(), ahead = reach * step;
+        for (let i = ahead; i < values.length - ahead; i++) {
+            let sum = before[i];
+            for (let k = step; k <= ahead; k += step) sum += before[i - k] + before[i + k];
             values[i] = sum / (2 * reach + 1);
         }
     }
@@ -735,28 +711,25 @@ function soften(values, columns, reach) {
 
 const levelOf = (one, threshold) => 65535 * (one.mask ? 0.5 : threshold); // a mask is cut already
 
-const areaOf = keepLast(({ padded }, level) => {
-    let area = 0;
-    for (let i = 0; i < padded.length; i++) area += padded[i] > level ? 1 : 0;
-    return area;
-});
-
 /** Paint a mask into pixels, which are kept until its look changes. */
-function spriteOf(one, color, look, grid) {
-    const last = sprites.get(one);
+function spriteOf(one, color, look, grid, kept) {
+    const last = kept.get(one);
     if (last?.key === look.key && last.grid === grid) return last;
-    const { left, top, width, height, padded, steep } = reliefOf(one, grid), pixels = last?.grid === grid ? last.pixels : new Int32Array(padded.length);
+    const { left, top, width, height, padded } = reliefOf(one, grid), pixels = last?.grid === grid ? last.pixels : new Int32Array(padded.length);
     const { reach, inside, table } = tableOf(color, look, grid.sharp), level = levelOf(one, look.threshold);
     // How far a pixel is from the outline follows from its value and from how steeply the values rise there.
-    for (let y = 0, i = 0; y < height; y++)
-        for (let x = 0; x < width; x++, i++) {
-            const above = padded[i] - level, far = reach * steep[i];
+    for (let y = 1; y < height - 1; y++)
+        for (let x = 1, i = y * width + 1; x < width - 1; x++, i++) {
+            const value = padded[i], above = value - level;
+            const across = Math.max(Math.abs(padded[i + 1] - value), Math.abs(value - padded[i - 1]));
+            const down = Math.max(Math.abs(padded[i + width] - value), Math.abs(value - padded[i - width]));
+            const steep = Math.sqrt(across * across + down * down), far = reach * steep;
             if (above >= far) pixels[i] = inside;
             else if (above <= -far || (look.isDashed && !((x + y) & 4))) pixels[i] = 0;
-            else pixels[i] = table[Math.round((above / steep[i] + reach) * STEPS)];
+            else pixels[i] = table[Math.round((above / steep + reach) * STEPS)];
         }
     const sprite = { key: look.key, grid, left, top, width, height, pixels };
-    sprites.set(one, sprite);
+    kept.set(one, sprite);
     return sprite;
 }
 
@@ -765,9 +738,9 @@ function tableOf(color, { alpha, width }, sharp) {
     const key = [color, alpha, width, sharp].join(), half = (width / 2) * sharp, reach = width ? half + 0.9 * sharp + 0.5 : 0.5;
     if (tables.size > 500) tables.clear();
     if (!tables.has(key)) {
-        const pixel = (distance) => coats(distance, half, color, alpha, sharp);
-        const table = Int32Array.from({ length: Math.ceil(2 * reach * STEPS) + 2 }, (_, i) => pixel(i / STEPS - reach));
-        tables.set(key, { reach, inside: pixel(1e3), table });
+        const at = (distance) => coats(distance, half, color, alpha, sharp);
+        const table = Int32Array.from({ length: Math.ceil(2 * reach * STEPS) + 2 }, (_, i) => at(i / STEPS - reach));
+        tables.set(key, { reach, inside: at(1e3), table });
     }
     return tables.get(key);
 }
@@ -779,16 +752,15 @@ function coats(distance, half, color, alpha, sharp) {
     const rim = half ? 0.5 * covered(half + 0.9 * sharp - away) : 0, line = half ? covered(half - away) : 0;
     const opacity = 1 - (1 - fill) * (1 - rim) * (1 - line);
     const [red, green, blue] = color.map((value) => Math.round(value * (fill * (1 - rim) * (1 - line) + line))); // the rest is black
-    return (Math.round(255 * opacity) << 24) | (blue << 16) | (green << 8) | red;
+    return pixel(red, green, blue, Math.round(255 * opacity));
 }
 
 const CELL = 4; // pixels: labels keep to a grid, on which it is quick to see what is free
 
-/** Write the names of what is drawn, each where it covers no other name; some find no place, and show when pointed at. */
-function drawLabels(app, picture, drawn) {
-    const { sharp, width, height } = app, context = app.canvas.getContext("2d", OPAQUE);
+/** The names of what is drawn, as sprites, each where it covers no other; some find no place, and show when pointed at. */
+function labelsOf(app, picture, drawn) {
+    const { sharp, width, height } = app, found = [];
     const scale = app.scale * app.zoom, columns = Math.ceil(width / CELL) + 1, taken = new Uint8Array(columns * (Math.ceil(height / CELL) + 1));
-    context.setTransform(1, 0, 0, 1, 0, 0);
     for (const one of drawn) {
         const pill = pillOf(app, nameOf(app, one, 24), colorOf(app, picture, one));
         const [w, hh] = [pill.width / sharp, pill.height / sharp];
@@ -799,10 +771,19 @@ function drawLabels(app, picture, drawn) {
         for (const [x, y] of [[x1, y1 - hh], [x2 - w, y1 - hh], [x1, y2], [x2 - w, y2], [x1, y1], [middle, (y1 + y2 - hh) / 2], [x1, y2 - hh]]) {
             const left = Math.round(Math.max(0, Math.min(x, width - w))), top = Math.round(Math.max(0, Math.min(y, height - hh)));
             if (!claim(taken, columns, left, top, w, hh)) continue;
-            context.drawImage(pill, Math.round(left * sharp), Math.round(top * sharp));
+            found.push(placed(lookUp(picture, one), pill, Math.round(left * sharp), Math.round(top * sharp)));
             break;
         }
     }
+    return found;
+}
+
+/** A pill at its place: the same sprite as before, if it is there already. */
+function placed(one, pill, left, top) {
+    const last = names.get(one);
+    if (last?.pixels === pill.pixels && last.left === left && last.top === top) return last;
+    names.set(one, { ...pill, left, top });
+    return names.get(one);
 }
 
 const frameOf = ({ left, top, width, height }) => [left, top, left + width, top + height];
@@ -817,24 +798,28 @@ function claim(taken, columns, left, top, width, height) {
 
 const FONT = "11px system-ui, sans-serif";
 
-/** A name on a ground of its colour. */
+/** A name on a ground of its colour: as pixels, which are kept. */
 function pillOf(app, text, color) {
-    if (!app.widths.has(text)) {
-        const context = app.canvas.getContext("2d", OPAQUE);
-        context.font = FONT;
-        app.widths.set(text, Math.ceil(context.measureText(text).width) + 8);
+    const key = `pill ${text} ${color}`, { sharp } = app;
+    if (app.stamps.has(key)) return app.stamps.get(key);
+    const context = (app.desk ??= new OffscreenCanvas(800, 40).getContext("2d", { willReadFrequently: true }));
+    context.font = FONT;
+    context.textBaseline = "middle";
+    const wide = Math.ceil(context.measureText(text).width) + 8, width = Math.ceil(wide * sharp), height = Math.ceil(15 * sharp);
+    context.setTransform(sharp, 0, 0, sharp, 0, 0);
+    context.clearRect(0, 0, wide + 1, 16);
+    context.fillStyle = css(color);
+    context.beginPath();
+    context.roundRect(0, 0, wide, 15, 4);
+    context.fill();
+    context.fillStyle = ink(color);
+    context.fillText(text, 4, 8);
+    const pixels = new Int32Array(context.getImageData(0, 0, width, height).data.buffer);
+    for (let i = 0; i < pixels.length; i++) {
+        const value = pixels[i], opacity = value >>> 24, times = (shift) => Math.round((((value >>> shift) & 255) * opacity) / 255);
+        if (opacity < 255) pixels[i] = pixel(times(0), times(8), times(16), opacity); // at the corners
     }
-    const width = app.widths.get(text);
-    return kept(app, `${text} ${color}`, width, 15, (context) => {
-        context.fillStyle = css(color);
-        context.beginPath();
-        context.roundRect(0, 0, width, 15, 4);
-        context.fill();
-        context.font = FONT;
-        context.fillStyle = ink(color);
-        context.textBaseline = "middle";
-        context.fillText(text, 4, 8);
-    });
+    return keepStamp(app, key, { width, height, pixels });
 }
 
 /** Black or white, whichever stands out more (the contrast ratio of WCAG 2). */
@@ -938,15 +923,17 @@ function edge(context, ...inks) {
 
 /** A small picture that is drawn once and kept. Sizes are in pixels of the page. */
 function kept(app, key, width, height, draw) {
+    if (app.stamps.has(key)) return app.stamps.get(key);
+    const stamp = new OffscreenCanvas(Math.ceil(width * app.sharp), Math.ceil(height * app.sharp)), context = stamp.getContext("2d");
+    context.scale(app.sharp, app.sharp);
+    draw(context);
+    return keepStamp(app, key, stamp.transferToImageBitmap()); // quicker to draw than a canvas
+}
+
+function keepStamp(app, key, stamp) {
     if (app.stamps.size > 5000) app.stamps.clear();
-    if (!app.stamps.has(key)) {
-        const stamp = new OffscreenCanvas(Math.ceil(width * app.sharp), Math.ceil(height * app.sharp));
-        const context = stamp.getContext("2d");
-        context.scale(app.sharp, app.sharp);
-        draw(context);
-        app.stamps.set(key, stamp.transferToImageBitmap()); // quicker to draw than a canvas
-    }
-    return app.stamps.get(key);
+    app.stamps.set(key, stamp);
+    return stamp;
 }
 
 function useStrip(app) {
@@ -1623,7 +1610,8 @@ const areasAbove = keepLast((instance, { thresholds, passed }) => {
 
 // The pixels above a threshold, of those that are compared.
 export function areaAbove(instance, threshold) {
-    return areasAbove(instance, scaleFor(threshold))[0];
+    const step = HUNDREDTHS.thresholds.indexOf(threshold);
+    return step >= 0 ? areasAbove(instance, HUNDREDTHS)[step] : areasAbove(instance, scaleFor(threshold))[0];
 }
 
 // IoU of an instance and a thing for each threshold; of a crowd region, the share of the instance within it.

@@ -339,9 +339,10 @@ def draw_plot(kernel: dict, pages: dict, notebook: dict) -> None:
         middle = statistics.median(times)
         axes[1].plot([column - 0.3, column + 0.3], [middle] * 2, color="#D55E00", linewidth=2)
         axes[1].annotate(f"{middle:.0f}", (column + 0.33, middle), va="center", color="#D55E00")
-    ticks = [name.replace(" ", "\n") for name in columns]
-    axes[1].set(xticks=range(2 * len(ticks)), xticklabels=ticks * 2, ylim=(0, None))
-    axes[1].set_title("explorer, key to frame (ms): score threshold, mask threshold", fontsize=11)
+    page, lab, busy = (name.replace(" ", "\n") for name in columns)
+    ticks = [label for slider in SLIDERS for label in (page, f"{lab}\n\n{slider.lower()}", busy)]
+    axes[1].set(xticks=range(len(ticks)), xticklabels=ticks, ylim=(0, None))
+    axes[1].set_title("the explorer's key presses, to the frame (ms)", fontsize=11)
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
     PLOT.parent.mkdir(exist_ok=True)
