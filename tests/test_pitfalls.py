@@ -3,8 +3,13 @@
 Where a cause is taken away, the symptom goes. The notebooks show more pictures; here they are few and small.
 """
 
+import re
+import subprocess
+import sys
 from copy import deepcopy
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -34,6 +39,8 @@ from segutils import (
     train,
     validation_loss,
 )
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -383,3 +390,23 @@ def test_train_returns_a_copy(fresh, sky):
 
 def test_the_class_loss_starts_at_chance(fresh, sky):
     assert losses(fresh, sky[0] / 255, sky[1])["loss_classifier"] == pytest.approx(np.log(3), abs=0.15)
+
+
+@pytest.mark.parametrize("name", ["13a_pitfalls_running", "13b_pitfalls_training"])
+def test_each_symptom_can_be_looked_up_alone(name):
+    """Right after the first cells, the ones above the first heading, each section has all the names that it uses."""
+    parts = [[]]
+    for cell in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells:
+        if cell.cell_type == "markdown" and re.search("^## ", cell.source, re.M):
+            parts.append([cell.source])
+        elif cell.cell_type == "code":
+            parts[-1].append(cell.source)
+    first, *sections = parts
+    for heading, *code in sections:
+        checked = subprocess.run(
+            [sys.executable, "-m", "ruff", "check", "--select=F821", "--isolated", "--no-cache", "-"],
+            input="\n".join([*first, *code]),
+            capture_output=True,
+            text=True,
+        )
+        assert checked.returncode == 0, (heading.splitlines()[0], checked.stdout)

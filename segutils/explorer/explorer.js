@@ -11,7 +11,7 @@ const SHOWN = ["masks", "outlines", "boxes", "labels", "dropped", "missed"];
 const LIMITS = { score_threshold: [0.05, 1], mask_threshold: [0.05, 0.95], alpha: [0, 1] };
 const STOPPED = 300; // milliseconds without a change after which a person has stopped moving
 const PRICES = [0.1, 0.2, 0.5, 1, 2, 5, 10];
-const NARROW = 760; // pixels: a page no wider than this has one column
+const NARROW = 800; // pixels: a page no wider than this has one column
 const SIDE = 290; // pixels that the column beside the picture takes
 const WIDE = 880; // pixels that several pictures take at least, where the page has them
 const STRIP = 76; // pixels: the height of the strip of scores
@@ -77,7 +77,7 @@ const STYLE = `
 .segutils-explorer.narrow .counts { min-height: 36px; }
 .segutils-explorer.narrow code { white-space: pre-wrap; }
 .segutils-explorer.narrow .body { grid-template-columns: minmax(0, 1fr); }
-.segutils-explorer.narrow .side { display: grid; grid-template-columns: repeat(auto-fit, minmax(240px, 1fr)); gap: 0 24px; }
+.segutils-explorer.narrow .side { display: grid; grid-template-columns: repeat(auto-fit, minmax(272px, 1fr)); gap: 0 24px; align-items: start; }
 `;
 
 /** Bring a payload to life in an element of a page. (An export called `render` anywidget would take for its own.) */
