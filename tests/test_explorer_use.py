@@ -332,7 +332,7 @@ def test_a_click_in_the_picture_opens_a_card_and_one_on_the_ground_closes_it(ope
     card, choice = page.get_by_role("group", name="Instance"), page.get_by_role("combobox", name="Instance")
     page.mouse.click(*in_picture(page, 22, 19))
     expect(card).to_be_visible()
-    assert card.locator("dt").all_text_contents() == ["is", "box", "area", "best match"]
+    assert card.locator("dt").all_text_contents() == ["verdict", "box", "area", "best match"]
     area = cones()["masks"].paste()[0].sum()
     assert card.locator("dd").all_text_contents()[:3] == ["hit", "40 x 30 at (2, 4)", f"{area} pixels"]
     expect(choice).to_have_value("instance 0")
@@ -342,6 +342,23 @@ def test_a_click_in_the_picture_opens_a_card_and_one_on_the_ground_closes_it(ope
     page.mouse.click(*in_picture(page, 1, 1))
     expect(card).to_be_hidden()
     expect(choice).to_have_value("")
+
+
+def test_a_name_stands_for_its_instance(open_page):
+    page = open_page(packed())
+    lit, plain = page.locator(".tip"), picture(page)
+    page.mouse.move(*in_picture(page, 40, 8.5))  # where no mask is, but the name of the second
+    expect(lit).to_have_text("key 0.75")
+    painted(page)
+    assert (picture(page) != plain).any()
+    page.mouse.click(*in_picture(page, 40, 8.5))
+    expect(page.locator(".card b")).to_have_text("key 0.75")
+    page.get_by_role("button", name="Close the card").click()
+    page.get_by_role("checkbox", name="labels").uncheck()
+    painted(page)
+    page.mouse.move(*in_picture(page, 1, 1))
+    page.mouse.move(*in_picture(page, 40, 8.5))
+    expect(lit).to_be_hidden()
 
 
 def test_the_wheel_scrolls_the_page_until_the_picture_is_zoomed(open_page):
@@ -1499,31 +1516,35 @@ def test_cards_say_what_became_of_an_instance(open_page):
 
     dropped = "dropped: its score is below the threshold"
     assert [card(f"instance {row}") for row in range(7)] == [
-        {"is": "hit", "best match": "IoU 1.00"},
-        {"is": "false alarm", "best match": "IoU 0.83", "rival": "the one with score 0.90 took its match"},
-        {"is": "false alarm", "best match": "cup, IoU 1.00", "so": "the class is wrong: it is a cup"},
+        {"verdict": "hit", "best match": "IoU 1.00"},
         {
-            "is": "false alarm",
-            "best match": "IoU 0.33",
-            "so": "the mask fits too little: an IoU of 0.5 makes a hit",
+            "verdict": "false alarm",
+            "best match": "IoU 0.83",
+            "rival": "the one with score 0.90 took its match",
         },
-        {"is": "false alarm", "overlaps": "nothing that is there"},
-        {"is": dropped, "best match": "IoU 1.00"},
-        {"is": dropped, "best match": "IoU 1.00"},
+        {"verdict": "false alarm", "best match": "cup, IoU 1.00", "why": "another class: the truth says cup"},
+        {
+            "verdict": "false alarm",
+            "best match": "IoU 0.33",
+            "why": "the mask doesn't fit well enough: a hit needs an IoU of 0.5",
+        },
+        {"verdict": "false alarm", "overlaps": "nothing that is there"},
+        {"verdict": dropped, "best match": "IoU 1.00"},
+        {"verdict": dropped, "best match": "IoU 1.00"},
     ]
     assert [card(f"thing {row}") for row in (1, 2, 3, 5)] == [
-        {"is": "missed", "nearest": "key 0.70, IoU 1.00", "so": "it was found under another name"},
+        {"verdict": "missed", "nearest": "key 0.70, IoU 1.00", "why": "it was found under another name"},
         {
-            "is": "missed",
+            "verdict": "missed",
             "nearest": "cup 0.60, IoU 0.33",
-            "so": "its mask fits too little: an IoU of 0.5 makes a hit",
+            "why": "its mask doesn't fit well enough: a hit needs an IoU of 0.5",
         },
         {
-            "is": "missed",
+            "verdict": "missed",
             "nearest": "cup 0.30, IoU 1.00",
-            "so": "it was found, but below the score threshold",
+            "why": "it was found, but below the score threshold",
         },
-        {"is": "missed", "so": "nothing was reported here"},
+        {"verdict": "missed", "why": "nothing was reported here"},
     ]
     card("thing 3")
     set_to(page, "Score threshold", 0.25)  # now it is found, and its card stays

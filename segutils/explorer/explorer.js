@@ -347,7 +347,7 @@ function drag(element, move, up = () => {}) {
 const shownPicture = (app) => app.scene.pictures[app.view.picture];
 
 function choosePicture(app) {
-    Object.assign(app, { isFitted: false, zoom: 1, panX: 0, panY: 0, spots: [], pointed: null, curveOf: null });
+    Object.assign(app, { isFitted: false, zoom: 1, panX: 0, panY: 0, spots: [], labels: [], pointed: null, curveOf: null });
     app.image.src = `data:image/jpeg;base64,${shownPicture(app).jpeg}`; // once it has been loaded, it is fitted and drawn
     pick(app, null);
     if (app.scene.several && app.countedAt !== app.view.mask_threshold) countAll(app);
@@ -463,8 +463,11 @@ function useStage(app) {
     stage.addEventListener("pointerleave", () => point(app, null));
 }
 
-/** What lies at a point of the stage: the smallest mask of those that are drawn there. */
+/** What lies at a point of the stage: what is named there, else the smallest mask of those that are drawn there. */
 function what(app, x, y) {
+    const across = x * app.sharp, down = y * app.sharp;
+    const label = app.labels.find(({ left, top, width, height }) => across >= left && down >= top && across < left + width && down < top + height);
+    if (label) return label.one;
     const scale = app.scale * app.zoom, column = Math.floor((x - app.panX) / scale), row = Math.floor((y - app.panY) / scale);
     const picture = shownPicture(app), { now, view } = app;
     const covers = (crop) => {
@@ -603,13 +606,14 @@ function drawPicture(app, picture) {
     // The largest first, so that small ones come to lie over them.
     const areas = new Map(now.kept.map((row) => [row, areaAbove(picture.instances[row], at)]));
     const bySize = [...now.kept].sort((a, b) => areas.get(b) - areas.get(a));
+    app.labels = view.labels ? labelsOf(app, picture, [...now.kept.map(instance), ...missed]) : [];
     lay(app, picture, new Set([
         ...(view.dropped ? now.dropped : []).map((row) => painted(instance(row), dashed)),
         ...(mask.alpha || mask.width ? bySize : []).map((row) => painted(instance(row), mask)),
         ...missed.map((one) => painted(one, white)),
         ...(view.boxes ? now.kept.flatMap((row) => edgesOf(app, picture.instances[row])) : []),
         ...[app.picked, app.pointed].filter(Boolean).map((one) => painted(one, look(at, 0.6, 3.5), litSprites)),
-        ...(view.labels ? labelsOf(app, picture, [...now.kept.map(instance), ...missed]) : []),
+        ...app.labels.map(({ sprite }) => sprite),
     ]));
 }
 
@@ -757,7 +761,7 @@ function coats(distance, half, color, alpha, sharp) {
 
 const CELL = 4; // pixels: labels keep to a grid, on which it is quick to see what is free
 
-/** The names of what is drawn, as sprites, each where it covers no other; some find no place, and show when pointed at. */
+/** The names of what is drawn, each with its sprite, where it covers no other; some find no place, and show when pointed at. */
 function labelsOf(app, picture, drawn) {
     const { sharp, width, height } = app, found = [];
     const scale = app.scale * app.zoom, columns = Math.ceil(width / CELL) + 1, taken = new Uint8Array(columns * (Math.ceil(height / CELL) + 1));
@@ -771,7 +775,8 @@ function labelsOf(app, picture, drawn) {
         for (const [x, y] of [[x1, y1 - hh], [x2 - w, y1 - hh], [x1, y2], [x2 - w, y2], [x1, y1], [middle, (y1 + y2 - hh) / 2], [x1, y2 - hh]]) {
             const left = Math.round(Math.max(0, Math.min(x, width - w))), top = Math.round(Math.max(0, Math.min(y, height - hh)));
             if (!claim(taken, columns, left, top, w, hh)) continue;
-            found.push(placed(lookUp(picture, one), pill, Math.round(left * sharp), Math.round(top * sharp)));
+            const sprite = placed(lookUp(picture, one), pill, Math.round(left * sharp), Math.round(top * sharp));
+            found.push({ one, ...sprite, sprite });
             break;
         }
     }
@@ -1105,7 +1110,7 @@ function factsOfInstance(app, picture, one) {
     const [x1, y1, x2, y2] = one.box, verdict = app.verdicts[one.row];
     const share = (picture.fullWidth * picture.fullHeight) / (Math.min(picture.width, picture.fullWidth) * Math.min(picture.height, picture.fullHeight));
     const facts = [
-        ["is", verdict === "dropped" ? "dropped: its score is below the threshold" : verdict],
+        ["verdict", verdict === "dropped" ? "dropped: its score is below the threshold" : verdict],
         ["box", `${whole((x2 - x1) * across)} x ${whole((y2 - y1) * down)} at (${whole(x1 * across)}, ${whole(y1 * down)})`],
         ["area", `${whole(areaAbove(one, app.view.mask_threshold) * share)} pixels`],
     ];
@@ -1116,8 +1121,8 @@ function factsOfInstance(app, picture, one) {
     const other = thing.label === one.label ? "" : `${name}, `;
     facts.push(["best match", `${other}${thing.crowd ? "crowd, " : ""}IoU ${best.iou.toFixed(2)}`]);
     const rival = app.matches.findIndex((row, i) => row === best.row && i !== one.row);
-    if (app.matches[one.row] === -1 && thing.label !== one.label) facts.push(["so", `the class is wrong: it is a ${name}`]);
-    else if (app.matches[one.row] === -1 && best.iou < 0.5) facts.push(["so", "the mask fits too little: an IoU of 0.5 makes a hit"]);
+    if (app.matches[one.row] === -1 && thing.label !== one.label) facts.push(["why", `another class: the truth says ${name}`]);
+    else if (app.matches[one.row] === -1 && best.iou < 0.5) facts.push(["why", "the mask doesn't fit well enough: a hit needs an IoU of 0.5"]);
     else if (app.matches[one.row] === -1 && rival >= 0)
         facts.push(["rival", `the one with score ${twoDigits(picture.instances[rival].score)} took its match`]);
     return facts;
@@ -1134,19 +1139,19 @@ function bestThing(app, picture, row) {
 
 function factsOfThing(app, picture, thing) {
     const isMissed = app.now.missed.includes(thing.row);
-    const facts = [["is", isMissed ? "missed" : "found"], ["area", `${whole(thing.fullArea)} pixels`]];
+    const facts = [["verdict", isMissed ? "missed" : "found"], ["area", `${whole(thing.fullArea)} pixels`]];
     let best = null;
     for (const one of picture.instances) {
         const iou = overlap(one, thing, app.view.mask_threshold);
         if (iou > (best?.iou ?? 0)) best = { one, iou };
     }
-    if (!best) return [...facts, ["so", "nothing was reported here"]];
+    if (!best) return [...facts, ["why", "nothing was reported here"]];
     const { one, iou } = best, name = app.scene.categories[one.label];
     facts.push(["nearest", `${name} ${twoDigits(one.score)}, IoU ${iou.toFixed(2)}`]);
     if (!isMissed) return facts;
-    if (iou < 0.5) facts.push(["so", "its mask fits too little: an IoU of 0.5 makes a hit"]);
-    else if (one.label !== thing.label) facts.push(["so", "it was found under another name"]);
-    else if (app.verdicts[one.row] === "dropped") facts.push(["so", "it was found, but below the score threshold"]);
+    if (iou < 0.5) facts.push(["why", "its mask doesn't fit well enough: a hit needs an IoU of 0.5"]);
+    else if (one.label !== thing.label) facts.push(["why", "it was found under another name"]);
+    else if (app.verdicts[one.row] === "dropped") facts.push(["why", "it was found, but below the score threshold"]);
     return facts;
 }
 
