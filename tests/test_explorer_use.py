@@ -346,11 +346,11 @@ def test_a_click_in_the_picture_opens_a_card_and_one_on_the_ground_closes_it(ope
 
 def test_a_name_stands_for_its_instance(open_page):
     page = open_page(packed())
-    lit, plain = page.locator(".tip"), picture(page)
+    tip, plain = page.locator(".tip"), picture(page)
     page.mouse.move(*in_picture(page, 40, 8.5))  # where no mask is, but the name of the second
-    expect(lit).to_have_text("key 0.75")
+    expect(tip).to_have_text("key 0.75")
     painted(page)
-    assert (picture(page) != plain).any()
+    assert (pixels(page.locator(".stage")) != plain).any()
     page.mouse.click(*in_picture(page, 40, 8.5))
     expect(page.locator(".card b")).to_have_text("key 0.75")
     page.get_by_role("button", name="Close the card").click()
@@ -358,7 +358,7 @@ def test_a_name_stands_for_its_instance(open_page):
     painted(page)
     page.mouse.move(*in_picture(page, 1, 1))
     page.mouse.move(*in_picture(page, 40, 8.5))
-    expect(lit).to_be_hidden()
+    expect(tip).to_be_hidden()
 
 
 def test_the_wheel_scrolls_the_page_until_the_picture_is_zoomed(open_page):
