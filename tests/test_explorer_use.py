@@ -1013,7 +1013,7 @@ def test_it_follows_the_size_of_the_window(open_page, scene):
 
 def test_a_scrollbar_does_not_come_and_go_for_ever(open_page, scene):
     """Where the picture makes the page so high that it gets a scrollbar, which makes the picture smaller."""
-    page = open_page(scene, size=(840, 900))
+    page = open_page(scene, size=(870, 900))
     told(page)
     stage, width = page.locator(".stage"), page.locator(".stage").bounding_box()["width"]
     page.evaluate("document.querySelector('main').style.marginRight = '15px'")
@@ -1021,7 +1021,7 @@ def test_a_scrollbar_does_not_come_and_go_for_ever(open_page, scene):
     page.evaluate("document.querySelector('main').style.marginRight = '0'")
     painted(page)
     assert stage.bounding_box()["width"] == width - 15
-    page.set_viewport_size({"width": 880, "height": 900})
+    page.set_viewport_size({"width": 910, "height": 900})
     page.wait_for_function(f"document.querySelector('.stage').clientWidth == {width + 40}")
 
 

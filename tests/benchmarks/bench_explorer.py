@@ -197,6 +197,7 @@ def press_keys(page: Page, slider: Locator, presses: int = PRESSES) -> dict[str,
         page.wait_for_timeout(REST)
         page.keyboard.press("ArrowLeft")
         page.wait_for_function("count => window.painted.length > count", arg=press, polling=5)
+    page.wait_for_timeout(REST)  # until the last frame is shown, too
     begun, shown = {}, []
     events = json.loads(page.context.browser.stop_tracing())["traceEvents"]
     for event in sorted(events, key=lambda event: event["ts"]):
