@@ -331,6 +331,7 @@ def course(tmp_path, monkeypatch) -> Path:
     """A folder with two toy notebooks, a README and a pyproject.toml, for tools/notebooks.py to work on."""
     (tmp_path / "pyproject.toml").write_text('Repository = "https://github.com/OWNER/segutils"\n')
     (tmp_path / "README.md").write_text(
+        "Toys.\n\n![sliders](docs/explorer.png)\n\n"
         "[x](https://github.com/pytorch/vision)\n\n| Notebook | Afterwards you can | Minutes |\n|---|---|---|\n"
         "| [00 First](notebooks/00_a.ipynb) | read | 5 |\n| [02 Second](notebooks/02_b.ipynb) | write | 15 |\n"
     )
@@ -415,6 +416,9 @@ def test_colab_and_binder_are_linked_once_the_address_is_known(course):
             "[x](https://github.com/pytorch/vision)\n\n| Notebook | Afterwards you can | Minutes | W"
             in readme
         )
+        owner, repo = name.split("/")
+        page = f"https://{owner}.github.io/{repo}/notebooks/06_explore_thresholds.html"
+        assert f"\n\n[![sliders](docs/explorer.png)]({page})\n\n" in readme
         assert re.findall(r"\| (\w+) \| \d+ \| \[Colab\]\((.+?)\), \[Binder\]\((.+?)\) \|\n", readme) == [
             (
                 verb,

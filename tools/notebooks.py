@@ -5,7 +5,7 @@ python3 run.py colab OWNER/REPO       say where the course lives on GitHub; badg
 
 Generated, and kept in agreement by tests/test_notebooks.py: the links to the previous and the next notebook (in the
 first and the last cell), those to docs/terms.md (tools/terms.py), the first code cell, the minutes in README.md and,
-once the address is known, the Colab badges and the links to Colab and Binder in README.md. The plans in
+once the address is known, the Colab badges and the links to Colab, Binder and Pages in README.md. The plans in
 docs/teaching.md follow (tools/teaching.py).
 """
 
@@ -32,6 +32,7 @@ PYPROJECT = ROOT / "pyproject.toml"
 
 COLAB = "https://colab.research.google.com"
 BINDER = "https://mybinder.org/v2/gh"
+PAGES = "https://{}.github.io/{}/notebooks/06_explore_thresholds.html"
 NBSTRIPOUT = [sys.executable, "-m", "nbstripout", "--keep-output", "--keep-count", "--keep-id"]
 NBSTRIPOUT += ["--extra-keys", "metadata.language_info.version cell.metadata.execution"]
 NBSTRIPOUT += ["--keep-metadata-keys", "cell.metadata.collapsed"]  # for solutions that are folded
@@ -189,9 +190,12 @@ def stated_minutes(path: Path) -> str:
 
 
 def generated_readme(text: str) -> str:
-    """README.md with the minutes that the notebooks state and, if the address is known, links to Colab and Binder."""
+    """README.md with the minutes that the notebooks state; once the address is known, links to Colab, Binder, Pages."""
     known, lines = repository(), []
     for line in text.split("\n"):
+        picture = re.fullmatch(r"\[?(!\[.+\]\(docs/explorer\.png\))(?:\]\(.+\))?", line)
+        if picture:
+            line = f"[{picture[1]}]({PAGES.format(*known.split('/'))})" if known else picture[1]
         row = re.match(r"(\| \[.+?\]\(notebooks/(.+?)\) \| .+? \| )\d+ \|", line)
         if row and (FOLDER / row[2]).exists():
             place = f"{BINDER}/{known}/HEAD?labpath=notebooks/{row[2]}"

@@ -311,7 +311,7 @@ function trade(app) {
         "svg",
         { class: "curve", role: "img", width: 200, height: 132 },
         s("rect", { x: 34, y: 8, width: 156, height: 106, fill: "transparent" }),
-        line("M34 12V112H184"), text(30, 16, "1", "end"), text(30, 115, "0", "end"), text(184, 127, "1"), text(109, 127, "recall"),
+        line("M34 12V112H184"), text(30, 16, "1", "end"), text(30, 115, "0", "end"), text(184, 127, "1"), text(109, 127, app.scene.several ? "recall, all pictures" : "recall"),
         turned, app.curveLine, app.curveDot, app.curveNote,
     );
     drag(app.curve, (event) => alongCurve(app, event));
