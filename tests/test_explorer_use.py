@@ -332,6 +332,7 @@ def test_a_click_in_the_picture_opens_a_card_and_one_on_the_ground_closes_it(ope
     card, choice = page.get_by_role("group", name="Instance"), page.get_by_role("combobox", name="Instance")
     page.mouse.click(*in_picture(page, 22, 19))
     expect(card).to_be_visible()
+    painted(page)
     assert card.locator("dt").all_text_contents() == ["verdict", "box", "area", "best match"]
     area = cones()["masks"].paste()[0].sum()
     assert card.locator("dd").all_text_contents()[:3] == ["hit", "40 x 30 at (2, 4)", f"{area} pixels"]
@@ -1455,6 +1456,7 @@ def test_what_lies_in_a_crowd_region_is_neither_a_hit_nor_a_false_alarm(open_pag
     assert "dots: hits, crosses: false alarms, rings: dropped or ignored" in strip_words(page)
     assert "\u2013 cup 0.50" in names(page)
     page.get_by_role("combobox").select_option("instance 2")
+    painted(page)
     assert page.locator(".card dd").all_text_contents()[::3] == ["ignored", "crowd, IoU 1.00"]
 
 
