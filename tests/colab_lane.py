@@ -153,7 +153,7 @@ def run(notebook: nbformat.NotebookNode, course: Path) -> str | None:
         if len(now) != len(before):
             return f"below the cell {start(cell)} are {len(now)} pictures, and {len(before)} in the committed notebook"
         # What is trained on another processor ends with other figures; the tests pass over those outputs as well.
-        figures = r"\d+\.\d+" if "nbval-ignore-output" in cell.metadata.get("tags", []) else r"(?!)"
+        figures = r"[0-9.]+" if "nbval-ignore-output" in cell.metadata.get("tags", []) else r"(?!)"
         if [re.sub(figures, "", alt) for *_, alt in now] != [re.sub(figures, "", alt) for *_, alt in before]:
             return (
                 f"below the cell {start(cell)} the pictures have other descriptions than in the committed one"
