@@ -75,7 +75,7 @@ def as_code(
     options = {"mask_threshold": (view.mask_threshold, 0.5), "alpha": (view.alpha, 0.45)}
     options |= {name: (getattr(view, name), True) for name in ("masks", "outlines", "boxes", "labels")}
     changed = "".join(f", {name}={value}" for name, (value, usual) in options.items() if value != usual)
-    image, prediction = ("image", "prediction")
+    image, prediction = "image", "prediction"
     if picture is not None:
         image, prediction = f"images[{picture}]", f"predictions[{picture}]"
     return (
